@@ -1,0 +1,18 @@
+//! Being a process among peers: network, disk, clock, tasks, configuration, telemetry.
+//!
+//! Everything that is not deterministic comes in through one of the traits here
+//! ([`Net`], [`Disk`], [`Clock`]), so that a whole cluster can run in a simulator.
+
+pub mod clock;
+pub mod disk;
+pub mod mgc;
+pub mod net;
+pub mod peers;
+pub mod tasks;
+
+pub use clock::{Clock, SystemClock};
+pub use disk::{Disk, DiskFile, OsDisk};
+pub use mgc::MapWatch;
+pub use net::{Net, TcpNet};
+pub use peers::Peers;
+pub use tasks::Scope;
