@@ -1,1 +1,8 @@
-//! mds.
+//! The metadata server: namespace, sessions, locks, and the log and store under them.
+//!
+//! ```text
+//! request ─► service ─► Command ─► engine: apply to an overlay ─► log ─► store ─► reply
+//! ```
+
+pub mod command;
+pub mod store;
