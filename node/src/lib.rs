@@ -5,14 +5,18 @@
 
 pub mod clock;
 pub mod disk;
+pub mod identity;
 pub mod mgc;
 pub mod net;
 pub mod peers;
+pub mod register;
 pub mod tasks;
 
 pub use clock::{Clock, SystemClock};
 pub use disk::{Disk, DiskFile, OsDisk};
+pub use identity::{FolderKind, Identity, TargetFolder};
 pub use mgc::MapWatch;
 pub use net::{Net, TcpNet};
 pub use peers::Peers;
+pub use register::{Membership, TargetId};
 pub use tasks::Scope;
