@@ -2,8 +2,10 @@
 //!
 //! Calls block: async code runs them on [`crate::tasks::Blocking`]. What is written is durable
 //! only after [`DiskFile::sync_data`]; a created, renamed or removed name only after
-//! [`Disk::sync_dir`] of its folder. [`OsDisk`] is the real one; the simulator's forgets, at a
+//! [`Disk::sync_dir`] of its folder. [`OsDisk`] is the real one; [`mem::MemDisk`] forgets, at a
 //! crash, everything that was not made durable.
+
+pub mod mem;
 
 use std::fs;
 use std::io;
