@@ -20,7 +20,7 @@ impl Fid {
     /// The root directory of every file system. Lustre: `FID_SEQ_ROOT`.
     pub const ROOT: Self = Self { seq: 0x2_0000_0007, oid: 1, ver: 0 };
 
-    /// First sequence of ordinary inodes. Lustre: `FID_SEQ_NORMAL` = 0x2_0000_0400.
+    /// First sequence of ordinary inodes. Lustre: `FID_SEQ_NORMAL`.
     pub const SEQ_NORMAL: u64 = 0x2_0000_0400;
 
     /// Objects in one sequence: the object number fits the low 24 bits of an inode number.
@@ -40,7 +40,6 @@ impl Fid {
     }
 
     /// The inverse of [`Fid::ino`].
-    #[expect(clippy::cast_possible_truncation, reason = "24 bits remain after the mask")]
     pub const fn from_ino(ino: u64) -> Self {
         Self { seq: ino >> 24, oid: (ino & 0x00ff_ffff) as u32, ver: 0 }
     }

@@ -309,7 +309,7 @@ impl LayoutTemplate {
 impl ComponentTemplate {
     fn validate(&self) -> Result<(), BadTemplate> {
         let size = self.stripe_size.get();
-        if size % STRIPE_SIZE_GRAIN != 0 || size > STRIPE_SIZE_MAX {
+        if !size.is_multiple_of(STRIPE_SIZE_GRAIN) || size > STRIPE_SIZE_MAX {
             return Err(BadTemplate::StripeSize(size));
         }
         if let Some(count) = self.stripe_count {

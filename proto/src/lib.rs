@@ -6,7 +6,13 @@ pub mod convert;
 pub mod status;
 
 /// Generated from `proto/nacre/v1`. The `.proto` files are the documentation.
-#[expect(missing_docs, clippy::pedantic, reason = "generated code")]
+#[expect(
+    missing_docs,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated code"
+)]
 pub mod v1 {
     tonic::include_proto!("nacre.v1");
 }
