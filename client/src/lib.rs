@@ -1,1 +1,28 @@
-//! client.
+//! The client of a Nacre file system: everything a mount, a benchmark or a copy tool does to
+//! files goes through [`Client`].
+//!
+//! Namespace operations are changes sent to the metadata server in numbered slots, so that each
+//! takes effect exactly once though it may be sent many times (`mdc`). File data goes straight to
+//! the object servers by the file's layout (`osc`), gathered behind the writer (`inode`, `dirty`)
+//! and fetched ahead of the reader (`readahead`). Small files live in their inode.
+//!
+//! Until leases come, data is cached only between a write and the next flush, fsync or close.
+
+pub mod client;
+pub mod config;
+pub mod error;
+pub mod handle;
+pub mod types;
+
+pub use client::Client;
+pub use config::ClientConfig;
+pub use error::ClientError;
+pub use handle::OpenFile;
+pub use types::{
+    AllocateMode, Caller, CreateKind, DirEntry, DirPage, LockHold, LockKind, LockMode, LockOwner,
+    NewNode, OpenFlags, OstSpace, RenameFlags, SeekFrom, SetAttr, SetTime, StatFs, WriteFlags,
+    XattrSet,
+};
+
+/// What every operation returns.
+pub type Result<T, E = ClientError> = std::result::Result<T, E>;
