@@ -5,4 +5,8 @@
 //! ```
 
 pub mod command;
+pub mod locks;
+pub mod opens;
+pub mod placement;
+pub mod session;
 pub mod store;

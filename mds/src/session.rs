@@ -1,0 +1,191 @@
+//! Client sessions: who is alive, who has to be evicted, who has not come back yet.
+//!
+//! ```text
+//!            OpenSession                    silent for a lease time
+//! (unknown) ─────────────► live ─────────────────────────────────────► evicted: ESTALE
+//!                           ▲                                              ▲
+//!  after a restart: lost ───┴──── OpenSession within the reclaim window    │
+//!                     └────────── window over ─────────────────────────────┘
+//! ```
+//!
+//! Which sessions exist is durable and in the namespace; how they feel is here. Times are measured
+//! from the server's start, by the caller.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use nacre_model::{Effect, Errno, Retry, ServiceError};
+
+/// Most sessions at a time.
+pub const SESSIONS_MAX: usize = 1 << 16;
+
+/// Why a request of a session is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// It was evicted, or is of another file system's life: open a new one.
+    #[error("session {0:#x} is not open here: it was closed or evicted")]
+    Unknown(u64),
+    /// It was open before the server restarted: open it again and claim what it holds.
+    #[error("session {0:#x} must be opened again after the restart of the server")]
+    Reopen(u64),
+    /// A limit is reached.
+    #[error("{SESSIONS_MAX} clients are connected")]
+    TooMany,
+}
+
+impl ServiceError for SessionError {
+    fn errno(&self) -> Errno {
+        match self {
+            Self::Unknown(_) | Self::Reopen(_) => Errno::ESTALE,
+            Self::TooMany => Errno::ENFILE,
+        }
+    }
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Unknown(_) | Self::Reopen(_) => Retry::AfterRefresh,
+            Self::TooMany => Retry::Never,
+        }
+    }
+    fn effect(&self) -> Effect {
+        Effect::None
+    }
+}
+
+/// Volatile part of the session table.
+#[derive(Debug)]
+pub struct SessionTable {
+    lease: Duration,
+    live: BTreeMap<u64, Duration>,
+    /// Durable, and not heard of since the start.
+    lost: BTreeSet<u64>,
+    window_end: Duration,
+    recovering: bool,
+}
+
+/// What time has brought about.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Ticked {
+    /// Sessions to end: they were silent for too long, or did not come back after the restart.
+    pub evicted: Vec<u64>,
+    /// The reclaim window has closed just now.
+    pub recovered: bool,
+}
+
+impl SessionTable {
+    /// A table after a start at time zero, with the sessions that the namespace knows. Without
+    /// any there is nothing to wait for, and the first tick says so.
+    pub fn new(lease: Duration, durable: impl IntoIterator<Item = u64>) -> Self {
+        Self {
+            lease,
+            live: BTreeMap::new(),
+            lost: durable.into_iter().collect(),
+            window_end: lease,
+            recovering: true,
+        }
+    }
+
+    /// A client has opened its session, for the first time or again.
+    pub fn opened(&mut self, session: u64, now: Duration) -> Result<(), SessionError> {
+        if self.live.len() >= SESSIONS_MAX && !self.live.contains_key(&session) {
+            return Err(SessionError::TooMany);
+        }
+        self.lost.remove(&session);
+        self.live.insert(session, now);
+        Ok(())
+    }
+
+    /// The session has ended.
+    pub fn closed(&mut self, session: u64) {
+        self.live.remove(&session);
+        self.lost.remove(&session);
+    }
+
+    /// The client was heard. Also the check that every request begins with.
+    pub fn heard(&mut self, session: u64, now: Duration) -> Result<(), SessionError> {
+        match self.live.get_mut(&session) {
+            Some(last) => {
+                *last = (*last).max(now);
+                Ok(())
+            }
+            None if self.lost.contains(&session) => Err(SessionError::Reopen(session)),
+            None => Err(SessionError::Unknown(session)),
+        }
+    }
+
+    /// Looks at the time. Evicted sessions are out of the table at once: nothing of theirs is
+    /// served from here on.
+    pub fn tick(&mut self, now: Duration) -> Ticked {
+        let mut ticked = Ticked::default();
+        if self.recovering && (self.lost.is_empty() || now >= self.window_end) {
+            self.recovering = false;
+            ticked.recovered = true;
+            ticked.evicted.extend(std::mem::take(&mut self.lost));
+        }
+        let lease = self.lease;
+        self.live.retain(|session, last| {
+            let silent = now.saturating_sub(*last) > lease;
+            if silent {
+                ticked.evicted.push(*session);
+            }
+            !silent
+        });
+        ticked
+    }
+
+    /// Whether clients may still claim what they held before the restart.
+    pub fn recovering(&self) -> bool {
+        self.recovering
+    }
+
+    /// Whether a session is live.
+    pub fn is_live(&self, session: u64) -> bool {
+        self.live.contains_key(&session)
+    }
+
+    /// Live sessions.
+    pub fn live_count(&self) -> usize {
+        self.live.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn a_silent_session_is_evicted_and_told_to_begin_anew() {
+        let mut table = SessionTable::new(secs(10), []);
+        assert!(table.tick(secs(0)).recovered);
+        table.opened(1, secs(0)).unwrap();
+        table.opened(2, secs(0)).unwrap();
+        table.heard(2, secs(5)).unwrap();
+        assert_eq!(table.tick(secs(10)), Ticked::default(), "a lease time is not yet over");
+        assert_eq!(table.tick(secs(11)).evicted, [1]);
+        assert_eq!(table.heard(1, secs(11)), Err(SessionError::Unknown(1)));
+        assert_eq!(table.heard(2, secs(11)), Ok(()));
+    }
+
+    #[test]
+    fn the_reclaim_window_closes_early_when_all_are_back() {
+        let mut table = SessionTable::new(secs(10), [1, 2]);
+        assert_eq!(table.heard(1, secs(1)), Err(SessionError::Reopen(1)));
+        table.opened(1, secs(1)).unwrap();
+        assert_eq!(table.tick(secs(1)), Ticked::default());
+        table.opened(2, secs(2)).unwrap();
+        assert_eq!(table.tick(secs(2)), Ticked { evicted: vec![], recovered: true });
+        assert!(!table.recovering());
+    }
+
+    #[test]
+    fn who_does_not_come_back_in_time_is_evicted_once() {
+        let mut table = SessionTable::new(secs(10), [1, 2]);
+        table.opened(1, secs(5)).unwrap();
+        assert_eq!(table.tick(secs(10)), Ticked { evicted: vec![2], recovered: true });
+        assert_eq!(table.tick(secs(10)), Ticked::default());
+        assert_eq!(table.heard(2, secs(10)), Err(SessionError::Unknown(2)));
+    }
+}
