@@ -70,6 +70,7 @@ pub async fn run(config: Config, scope: Scope) -> Result<(), RunError> {
         tracing::info!(address = %local, fsname = %config.fsname, "mgs ready");
     }
     spawn_expiry(service.clone(), &scope);
+    nacre_node::telemetry::set_ready(true);
     let router = net::server().add_service(MgsServer::new(service));
     net::serve(listener, router, scope).await?;
     Ok(())

@@ -4,6 +4,7 @@
 //! ([`Net`], [`Disk`], [`Clock`]), so that a whole cluster can run in a simulator.
 
 pub mod clock;
+pub mod config;
 pub mod disk;
 pub mod identity;
 pub mod mgc;
@@ -11,6 +12,7 @@ pub mod net;
 pub mod peers;
 pub mod register;
 pub mod tasks;
+pub mod telemetry;
 
 pub use clock::{Clock, SystemClock};
 pub use disk::{Disk, DiskFile, OsDisk};

@@ -121,6 +121,7 @@ pub async fn join(
     }
     let own = scope.clone();
     scope.spawn_to_end("heartbeat", async move { link.beat(&own).await });
+    crate::telemetry::set_ready(true);
     Ok(map)
 }
 
