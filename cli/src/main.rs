@@ -1,1 +1,50 @@
-fn main() {}
+//! `nacre`: every daemon, the mount, and the tools, in one program.
+//!
+//! Called as `lfs` or `mount.nacre` (by a link of that name) it is that program.
+
+mod args;
+mod daemon;
+mod down;
+mod format;
+mod mount;
+mod pages;
+mod process;
+mod status;
+mod up;
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let called = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&called).file_name().and_then(OsStr::to_str).unwrap_or("nacre").to_owned();
+    let result = match name.as_str() {
+        "mount.nacre" => mount::helper::main(),
+        _ => run(Cli::parse().command),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("{name}: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Up(args) => up::main(args),
+        Command::Down(args) => down::main(&args),
+        Command::Status(args) => status::main(&args),
+        Command::Format(args) => format::main(&args),
+        Command::Mgs(args) => daemon::mgs(args),
+        Command::Mds(args) => daemon::mds(args),
+        Command::Oss(args) => daemon::oss(args),
+        Command::Mount(args) => mount::main(args),
+        Command::Lfs { .. } => anyhow::bail!("lfs is not part of this version"),
+        Command::Completions { shell } => Ok(pages::completions(shell)),
+        Command::Man { dir } => pages::man(&dir),
+    }
+}

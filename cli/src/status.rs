@@ -1,0 +1,75 @@
+//! `nacre status`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::args::StatusArgs;
+use crate::up::state::{Cluster, Role};
+
+/// What `--json` prints. Scripts rely on it.
+#[derive(Debug, Serialize)]
+struct Status {
+    mount: PathBuf,
+    mgs: Vec<String>,
+    fsname: String,
+    daemons: Vec<DaemonStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct DaemonStatus {
+    role: Role,
+    name: String,
+    /// Null while it is down.
+    pid: Option<u32>,
+    address: String,
+    state: &'static str,
+    targets: Vec<String>,
+}
+
+/// Prints the state of each daemon.
+pub(crate) fn main(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    let dir = &args.dir.dir;
+    let cluster =
+        Cluster::load(dir)?.with_context(|| format!("there is no cluster in {}", dir.display()))?;
+    let status = status(&cluster);
+    if args.json {
+        println!("{}", serde_json::to_string(&status)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("file system {} on {}", status.fsname, status.mount.display());
+    let mut rows = vec![["NAME", "STATE", "PID", "ADDRESS", "TARGETS"].map(str::to_owned)];
+    for daemon in &status.daemons {
+        let pid = daemon.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        let address = if daemon.address.is_empty() { "-" } else { &daemon.address };
+        let state = daemon.state.to_owned();
+        rows.push([daemon.name.clone(), state, pid, address.to_owned(), daemon.targets.join(" ")]);
+    }
+    for [name, state, pid, address, targets] in rows {
+        let line = format!("{name:<8} {state:<6} {pid:<8} {address:<22} {targets}");
+        println!("{}", line.trim_end());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(cluster: &Cluster) -> Status {
+    let daemons = cluster.daemons.iter().map(|daemon| {
+        let alive = daemon.alive();
+        DaemonStatus {
+            role: daemon.role,
+            name: daemon.name.clone(),
+            pid: daemon.process.filter(|_| alive).map(|process| process.pid),
+            address: daemon.address.clone(),
+            state: if alive { "up" } else { "down" },
+            targets: daemon.targets.clone(),
+        }
+    });
+    Status {
+        mount: cluster.mount.clone(),
+        mgs: cluster.mgs_address().map(str::to_owned).into_iter().collect(),
+        fsname: cluster.fsname.clone(),
+        daemons: daemons.collect(),
+    }
+}
