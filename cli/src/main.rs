@@ -3,12 +3,14 @@
 //! Called as `lfs` or `mount.nacre` (by a link of that name) it is that program.
 
 mod args;
+mod bench;
 mod daemon;
 mod down;
 mod format;
 mod mount;
 mod pages;
 mod process;
+mod size;
 mod status;
 mod up;
 
@@ -44,6 +46,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Oss(args) => daemon::oss(args),
         Command::Mount(args) => mount::main(args),
         Command::Lfs { .. } => anyhow::bail!("lfs is not part of this version"),
+        Command::Bench(args) => {
+            bench::run(&args)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => Ok(pages::completions(shell)),
         Command::Man { dir } => pages::man(&dir),
     }
