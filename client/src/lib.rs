@@ -12,6 +12,7 @@ pub mod client;
 pub mod config;
 pub mod error;
 pub mod handle;
+pub mod layout_json;
 pub mod types;
 
 pub use client::Client;
