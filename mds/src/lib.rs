@@ -6,7 +6,9 @@
 
 pub mod command;
 pub mod locks;
+pub mod namespace;
 pub mod opens;
 pub mod placement;
+pub mod record;
 pub mod session;
 pub mod store;

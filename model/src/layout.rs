@@ -26,6 +26,9 @@ pub const STRIPE_SIZE_DEFAULT: u64 = 4 << 20;
 pub const STRIPE_SIZE_MAX: u64 = (4 << 30) - STRIPE_SIZE_GRAIN;
 /// Most stripes of a component. Lustre: `LOV_MAX_STRIPE_COUNT`.
 pub const STRIPE_COUNT_MAX: u16 = 2000;
+/// Stripe count of a component without OSTs that shall have them all, however many there will be.
+/// Lustre: `LOV_ALL_STRIPES`.
+pub const STRIPE_COUNT_ALL: NonZeroU16 = NonZeroU16::MAX;
 /// Most components of a layout.
 pub const COMPONENTS_MAX: usize = 16;
 /// "To the end of the file": the exclusive end of a last component.
@@ -73,7 +76,7 @@ pub struct Component {
     pub end: u64,
     /// Bytes on one object before the next one's turn.
     pub stripe_size: NonZeroU64,
-    /// How many stripes it has, or shall have.
+    /// How many stripes it has, or shall have: [`STRIPE_COUNT_ALL`] occurs only before it has OSTs.
     pub stripe_count: NonZeroU16,
     /// Pool it was, or shall be, allocated from; empty for any.
     pub pool: String,
