@@ -1,15 +1,27 @@
-//! The operations.
+//! A mount's client: its parts, how it starts and how it ends.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
-use bytes::Bytes;
-use nacre_model::{Attr, Fid, Name};
+use nacre_model::{Attr, Errno, Fid, Name};
+use nacre_node::Peers;
+use nacre_proto::v1;
+use tokio::sync::{Notify, Semaphore, mpsc};
 
-use crate::types::{
-    AllocateMode, Caller, DirPage, LockHold, LockKind, LockOwner, NewNode, OpenFlags, RenameFlags,
-    SeekFrom, SetAttr, StatFs, WriteFlags, XattrSet,
-};
-use crate::{ClientConfig, OpenFile, Result};
+use crate::inode::Inodes;
+use crate::mdc::Mdc;
+use crate::osc::Osc;
+use crate::{ClientConfig, ClientError, Result};
+
+/// Handles waiting to be closed at the MDS.
+const CLOSE_QUEUE: usize = 4096;
+/// Handles of one Close request.
+const CLOSE_BATCH: usize = 512;
+/// Written data leaves at the latest after this.
+const FLUSH_AGE: Duration = Duration::from_secs(1);
+/// Time that saying goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// One client of one file system. Cheap to clone; all clones are the same client.
 ///
@@ -17,7 +29,26 @@ use crate::{ClientConfig, OpenFile, Result};
 /// carried to its end in the background, so that the client's own state stays right.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: Arc<()>,
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: ClientConfig,
+    pub(crate) peers: Peers,
+    pub(crate) mdc: Arc<Mdc>,
+    pub(crate) osc: Osc,
+    pub(crate) inodes: Inodes,
+    /// One permit for each byte that may be dirty.
+    pub(crate) dirty_budget: Semaphore,
+    /// Somebody waits for `dirty_budget`: everything dirty shall leave.
+    pub(crate) pressure: Notify,
+    /// Bytes kept to be sent again.
+    pub(crate) retained: AtomicU64,
+    /// One permit for each byte that may be fetched ahead.
+    pub(crate) readahead_budget: Arc<Semaphore>,
+    pub(crate) closing: mpsc::Sender<u64>,
+    root: Fid,
 }
 
 impl Client {
@@ -27,293 +58,165 @@ impl Client {
     /// [`crate::ClientError::Unreachable`] after `connect_deadline`; ENOENT or ENOTDIR for the
     /// subdirectory.
     pub async fn connect(config: ClientConfig) -> Result<Self> {
-        let _ = config;
-        todo!()
+        let mut map = nacre_node::mgc::watch(
+            Arc::clone(&config.net),
+            config.mgs.clone(),
+            config.fsname.clone(),
+            &config.scope,
+        );
+        let peers = Peers::new(Arc::clone(&config.net), map.clone());
+        let ready = map.wait_for(|map| {
+            map.as_ref().is_some_and(|map| map.mdt(nacre_model::MdtIndex(0)).is_some())
+        });
+        let ready = tokio::time::timeout(config.connect_deadline, ready).await;
+        if !matches!(ready, Ok(Ok(_))) {
+            return Err(ClientError::Unreachable {
+                fsname: config.fsname.clone(),
+                role: "mgs that knows an mds",
+                addresses: config.mgs.join(","),
+            });
+        }
+        let mdc = Mdc::connect(&config, peers.clone()).await?;
+        let root = resolve(&mdc, &config.subdir).await?;
+        let osc = Osc::new(peers.clone(), config.ost_deadline);
+        osc.set_session(mdc.session().id);
+        let (closing, queue) = mpsc::channel(CLOSE_QUEUE);
+        let bytes = |n: u32| Semaphore::new(usize::try_from(n).unwrap_or(Semaphore::MAX_PERMITS));
+        let client = Self {
+            inner: Arc::new(Inner {
+                peers,
+                osc,
+                inodes: Inodes::default(),
+                dirty_budget: bytes(config.dirty_bytes_max),
+                pressure: Notify::new(),
+                retained: AtomicU64::new(0),
+                readahead_budget: Arc::new(bytes(config.readahead_bytes_max)),
+                closing,
+                root,
+                mdc,
+                config,
+            }),
+        };
+        client.start_closer(queue);
+        client.start_flusher();
+        Ok(client)
     }
 
-    /// Writes out what is dirty, closes what is open and says goodbye to the MDS.
+    /// Writes out what is dirty, closes what is open and says goodbye to the MDS. The client's
+    /// tasks end with the scope, which is the caller's.
     pub async fn disconnect(&self) -> Result<()> {
-        todo!()
+        for inode in self.inner.inodes.select(crate::inode::State::pending) {
+            self.write_out(&inode).await;
+            self.settle(&inode, crate::flush::Exact::Yes, false).await?;
+        }
+        let mdc = &self.inner.mdc;
+        let goodbye = mdc.call("close session", |mut mds, session| async move {
+            mds.close_session(v1::CloseSessionRequest { session: session.id }).await
+        });
+        match tokio::time::timeout(GOODBYE, goodbye).await {
+            Ok(result) => result.map(|_| ()),
+            Err(_) => Err(ClientError::MdsSilent { op: "close session" }),
+        }
     }
 
     /// The directory that is the root of this mount.
     pub fn root(&self) -> Fid {
-        let _ = &self.inner;
-        todo!()
+        self.inner.root
     }
 
-    // ---- namespace
-
-    /// Finds a name in a directory.
-    pub async fn lookup(&self, parent: Fid, name: &Name) -> Result<Attr> {
-        let _ = (parent, name);
-        todo!()
+    /// The newest cluster map.
+    pub fn map(&self) -> Option<Arc<nacre_model::ClusterMap>> {
+        self.inner.peers.map()
     }
 
-    /// The directory above; the root's is the root itself.
-    pub async fn lookup_parent(&self, dir: Fid) -> Result<Attr> {
-        let _ = dir;
-        todo!()
+    pub(crate) fn must_change(&self) -> Result<()> {
+        if self.inner.config.read_only {
+            return Err(ClientError::refused(Errno::EROFS, "mounted read-only"));
+        }
+        Ok(())
     }
 
-    /// Attributes with the true size: data that is still here is written out first, and sizes of
-    /// objects are asked for when somebody else may be writing. A dead OST is passed over.
-    pub async fn getattr(&self, fid: Fid) -> Result<Attr> {
-        let _ = fid;
-        todo!()
+    /// Closes handles at the MDS, as many at a time as have come together.
+    fn start_closer(&self, mut queue: mpsc::Receiver<u64>) {
+        let mdc = Arc::clone(&self.inner.mdc);
+        self.inner.config.scope.spawn("close-handles", async move {
+            let mut batch = Vec::new();
+            while queue.recv_many(&mut batch, CLOSE_BATCH).await > 0 {
+                let handles = &batch;
+                let closed = mdc
+                    .call("close", |mut mds, session| {
+                        let handles = handles.clone();
+                        let request = v1::CloseRequest { session: session.id, handles };
+                        async move { mds.close(request).await }
+                    })
+                    .await;
+                if let Err(error) = closed {
+                    tracing::warn!(count = batch.len(), %error, "handles were not closed");
+                }
+                let mut held = mdc.held.lock();
+                for handle in batch.drain(..) {
+                    held.closed(handle);
+                }
+            }
+        });
     }
 
-    /// Changes attributes. `handle`: the file through which `ftruncate` came, if any.
-    pub async fn setattr(
-        &self,
-        caller: Caller,
-        fid: Fid,
-        set: SetAttr,
-        handle: Option<&OpenFile>,
-    ) -> Result<Attr> {
-        let _ = (caller, fid, set, handle);
-        todo!()
+    /// Sends dirty data that has grown old, and all of it when somebody waits for room.
+    fn start_flusher(&self) {
+        let client = self.clone();
+        self.inner.config.scope.spawn("flush-dirty", async move {
+            let mut tick = tokio::time::interval(FLUSH_AGE / 2);
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                let pressed = tokio::select! {
+                    _ = tick.tick() => false,
+                    () = client.inner.pressure.notified() => true,
+                };
+                let due = client.inner.inodes.select(|state| {
+                    let old = |since: tokio::time::Instant| since.elapsed() >= FLUSH_AGE;
+                    !state.dirty.is_empty() && (pressed || state.dirty_since.is_some_and(old))
+                });
+                for inode in due {
+                    client.send_dirty(&inode, crate::flush::What::All, false).await;
+                }
+                client.inner.osc.set_session(client.inner.mdc.session().id);
+                crate::metrics::dirty_bytes(client.dirty_bytes());
+                crate::metrics::retained_bytes(
+                    client.inner.retained.load(std::sync::atomic::Ordering::Relaxed),
+                );
+            }
+        });
     }
 
-    /// Makes a file, directory, symbolic link or special file. EEXIST if the name is taken.
-    pub async fn create(
-        &self,
-        caller: Caller,
-        parent: Fid,
-        name: &Name,
-        node: NewNode,
-    ) -> Result<Attr> {
-        let _ = (caller, parent, name, node);
-        todo!()
+    /// Bytes written and not yet answered.
+    fn dirty_bytes(&self) -> u64 {
+        let free = self.inner.dirty_budget.available_permits() as u64;
+        u64::from(self.inner.config.dirty_bytes_max).saturating_sub(free)
     }
+}
 
-    /// Makes a regular file and opens it; an existing one is opened unless `EXCLUSIVE`.
-    pub async fn create_open(
-        &self,
-        caller: Caller,
-        parent: Fid,
-        name: &Name,
-        node: NewNode,
-        flags: OpenFlags,
-    ) -> Result<(Attr, Arc<OpenFile>)> {
-        let _ = (caller, parent, name, node, flags);
-        todo!()
+/// Walks down from the root of the file system.
+async fn resolve(mdc: &Arc<Mdc>, path: &[u8]) -> Result<Fid> {
+    let mut at = mdc.session().root;
+    for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+        let name = Name::new(part).map_err(nacre_proto::convert::BadMessage::from)?;
+        let attr = lookup(mdc, at, name.as_bytes()).await?;
+        if attr.kind != nacre_model::FileKind::Directory {
+            return Err(ClientError::refused(Errno::ENOTDIR, "subdirectory to mount"));
+        }
+        at = attr.fid;
     }
+    Ok(at)
+}
 
-    /// Makes and opens a regular file without a name (`O_TMPFILE`); [`Client::link`] names it.
-    pub async fn tmpfile(
-        &self,
-        caller: Caller,
-        parent: Fid,
-        node: NewNode,
-        flags: OpenFlags,
-    ) -> Result<(Attr, Arc<OpenFile>)> {
-        let _ = (caller, parent, node, flags);
-        todo!()
-    }
-
-    /// Gives an inode another name.
-    pub async fn link(&self, caller: Caller, fid: Fid, parent: Fid, name: &Name) -> Result<Attr> {
-        let _ = (caller, fid, parent, name);
-        todo!()
-    }
-
-    /// Removes a name of something that is not a directory.
-    pub async fn unlink(&self, caller: Caller, parent: Fid, name: &Name) -> Result<()> {
-        let _ = (caller, parent, name);
-        todo!()
-    }
-
-    /// Removes an empty directory.
-    pub async fn rmdir(&self, caller: Caller, parent: Fid, name: &Name) -> Result<()> {
-        let _ = (caller, parent, name);
-        todo!()
-    }
-
-    /// Renames, over an existing file or empty directory unless the flags say otherwise.
-    pub async fn rename(
-        &self,
-        caller: Caller,
-        from: (Fid, &Name),
-        to: (Fid, &Name),
-        flags: RenameFlags,
-    ) -> Result<()> {
-        let _ = (caller, from, to, flags);
-        todo!()
-    }
-
-    /// Target of a symbolic link.
-    pub async fn readlink(&self, fid: Fid) -> Result<Bytes> {
-        let _ = fid;
-        todo!()
-    }
-
-    /// Entries after `cookie` (0: from the start), about `bytes_max` of them, with attributes if
-    /// `plus`.
-    pub async fn readdir(
-        &self,
-        dir: Fid,
-        cookie: u64,
-        bytes_max: u32,
-        plus: bool,
-    ) -> Result<DirPage> {
-        let _ = (dir, cookie, bytes_max, plus);
-        todo!()
-    }
-
-    /// Returns when all changes of the directory that were answered are on disk.
-    pub async fn fsyncdir(&self, dir: Fid) -> Result<()> {
-        let _ = dir;
-        todo!()
-    }
-
-    /// Space of the file system, summed over what answers.
-    pub async fn statfs(&self) -> Result<StatFs> {
-        todo!()
-    }
-
-    /// All paths of an inode, from the root of the file system, without leading slash.
-    pub async fn fid2path(&self, fid: Fid) -> Result<Vec<Bytes>> {
-        let _ = fid;
-        todo!()
-    }
-
-    // ---- extended attributes
-
-    /// Value of an extended attribute; ENODATA if it is not there. Full names
-    /// (`user.x`, `system.posix_acl_access`); virtual names start with `nacre.`.
-    pub async fn getxattr(&self, fid: Fid, name: &[u8]) -> Result<Bytes> {
-        let _ = (fid, name);
-        todo!()
-    }
-
-    /// Sets an extended attribute. `kill_sgid`: an ACL set by somebody outside the group.
-    pub async fn setxattr(
-        &self,
-        caller: Caller,
-        fid: Fid,
-        name: &[u8],
-        value: Bytes,
-        how: XattrSet,
-        kill_sgid: bool,
-    ) -> Result<()> {
-        let _ = (caller, fid, name, value, how, kill_sgid);
-        todo!()
-    }
-
-    /// Names of all extended attributes.
-    pub async fn listxattr(&self, fid: Fid) -> Result<Vec<Bytes>> {
-        let _ = fid;
-        todo!()
-    }
-
-    /// Removes an extended attribute; ENODATA if it is not there.
-    pub async fn removexattr(&self, caller: Caller, fid: Fid, name: &[u8]) -> Result<()> {
-        let _ = (caller, fid, name);
-        todo!()
-    }
-
-    // ---- data
-
-    /// Opens a regular file.
-    pub async fn open(&self, caller: Caller, fid: Fid, flags: OpenFlags) -> Result<Arc<OpenFile>> {
-        let _ = (caller, fid, flags);
-        todo!()
-    }
-
-    /// Reads up to `len` bytes: segments that follow each other, together shorter than `len` only
-    /// at the end of the file.
-    pub async fn read(&self, file: &OpenFile, offset: u64, len: u64) -> Result<Vec<Bytes>> {
-        let _ = (file, offset, len);
-        todo!()
-    }
-
-    /// Writes all of `data`. Returns where it was written (which `APPEND` decides).
-    pub async fn write(
-        &self,
-        file: &OpenFile,
-        offset: u64,
-        data: Bytes,
-        flags: WriteFlags,
-    ) -> Result<u64> {
-        let _ = (file, offset, data, flags);
-        todo!()
-    }
-
-    /// What `close(2)` waits for: data written through any handle of the file is with the servers,
-    /// and others see its size. Tells errors of earlier writes once per open file.
-    pub async fn flush(&self, file: &OpenFile) -> Result<()> {
-        let _ = file;
-        todo!()
-    }
-
-    /// Data and attributes are on disk when this returns; with `datasync` only what is needed to
-    /// read the data back.
-    pub async fn fsync(&self, file: &OpenFile, datasync: bool) -> Result<()> {
-        let _ = (file, datasync);
-        todo!()
-    }
-
-    /// The last descriptor is gone.
-    pub async fn release(&self, file: Arc<OpenFile>) -> Result<()> {
-        let _ = file;
-        todo!()
-    }
-
-    /// Reserves or frees space.
-    pub async fn fallocate(
-        &self,
-        file: &OpenFile,
-        mode: AllocateMode,
-        offset: u64,
-        len: u64,
-    ) -> Result<()> {
-        let _ = (file, mode, offset, len);
-        todo!()
-    }
-
-    /// Finds data or a hole. ENXIO at or beyond the end of the file.
-    pub async fn lseek(&self, file: &OpenFile, from: SeekFrom) -> Result<u64> {
-        let _ = (file, from);
-        todo!()
-    }
-
-    /// Copies up to `len` bytes; returns how many, fewer only at the end of the source.
-    pub async fn copy_file_range(
-        &self,
-        from: (&OpenFile, u64),
-        to: (&OpenFile, u64),
-        len: u64,
-    ) -> Result<u64> {
-        let _ = (from, to, len);
-        todo!()
-    }
-
-    // ---- locks
-
-    /// Takes a lock. With `wait`, the future resolves when it is granted; dropping the future
-    /// takes the request back. Without, EAGAIN on conflict. EDEADLK as POSIX has it.
-    pub async fn lock(&self, fid: Fid, lock: LockHold, wait: bool) -> Result<()> {
-        let _ = (fid, lock, wait);
-        todo!()
-    }
-
-    /// Gives back a range of locks (`start..=end`).
-    pub async fn unlock(
-        &self,
-        fid: Fid,
-        kind: LockKind,
-        owner: LockOwner,
-        start: u64,
-        end: u64,
-    ) -> Result<()> {
-        let _ = (fid, kind, owner, start, end);
-        todo!()
-    }
-
-    /// The first lock that stands in the way, if any (`F_GETLK`).
-    pub async fn test_lock(&self, fid: Fid, lock: LockHold) -> Result<Option<LockHold>> {
-        let _ = (fid, lock);
-        todo!()
-    }
+/// Attributes of a name, as the MDS has them.
+pub(crate) async fn lookup(mdc: &Arc<Mdc>, parent: Fid, name: &[u8]) -> Result<Attr> {
+    let name = bytes::Bytes::copy_from_slice(name);
+    let response = mdc
+        .call("lookup", |mut mds, _| {
+            let request = v1::LookupRequest { parent: Some(parent.into()), name: name.clone() };
+            async move { mds.lookup(request).await }
+        })
+        .await?;
+    Ok(nacre_proto::convert::required("attr", response.attr)?.try_into()?)
 }

@@ -34,7 +34,8 @@ pub struct ClientConfig {
     pub mds_deadline: Duration,
     /// How long [`crate::Client::connect`] waits for MGS and MDS.
     pub connect_deadline: Duration,
-    /// How long an object server may be silent before a call to it fails with EIO.
+    /// How long one request to an object server may take before it fails with EIO. A server that
+    /// is dead or silent is noticed much sooner, by its connection.
     pub ost_deadline: Duration,
     /// Most bytes written by applications and not yet answered by an OST or the MDS.
     pub dirty_bytes_max: u32,
@@ -82,7 +83,7 @@ impl ClientConfig {
             atime: AtimePolicy::Relatime,
             mds_deadline: Duration::from_secs(120),
             connect_deadline: Duration::from_secs(60),
-            ost_deadline: Duration::from_secs(4),
+            ost_deadline: Duration::from_secs(60),
             dirty_bytes_max: 64 << 20,
             retained_bytes_max: 64 << 20,
             readahead_bytes_max: 64 << 20,

@@ -8,12 +8,31 @@
 //!
 //! Until leases come, data is cached only between a write and the next flush, fsync or close.
 
+mod attr;
 pub mod client;
 pub mod config;
+mod copy;
+mod dirty;
 pub mod error;
+mod flush;
 pub mod handle;
+mod inode;
+mod join;
 pub mod layout_json;
+mod lock;
+mod mdc;
+mod metrics;
+mod namespace;
+mod open;
+mod osc;
+mod place;
+mod plan;
+mod read;
+mod readahead;
+mod space;
 pub mod types;
+mod write;
+pub mod xattr;
 
 pub use client::Client;
 pub use config::ClientConfig;

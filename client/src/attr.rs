@@ -1,0 +1,185 @@
+//! Attributes, with the true size.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use nacre_model::layout::FILE_BYTES_MAX;
+use nacre_model::{Attr, Errno, Fid, FileKind};
+use nacre_proto::v1;
+use nacre_proto::v1::change_request::Op;
+
+use crate::flush::Exact;
+use crate::handle::OpenFile;
+use crate::inode::Inode;
+use crate::types::{Caller, SetAttr, SetTime};
+use crate::{Client, ClientError, Result};
+
+impl Client {
+    /// Attributes with the true size: data that is still here is written out first, and sizes of
+    /// objects are asked for when somebody else may be writing. A dead OST is passed over.
+    pub async fn getattr(&self, fid: Fid) -> Result<Attr> {
+        let inode = self.inner.inodes.get(fid);
+        if let Some(inode) = &inode {
+            self.write_out_and_settle(inode).await?;
+        }
+        self.fetch_attr(fid, inode.as_ref()).await
+    }
+
+    /// Everything written here is with the servers, and the MDS knows of it.
+    pub(crate) async fn write_out_and_settle(&self, inode: &Arc<Inode>) -> Result<()> {
+        if inode.state.lock().pending() {
+            self.write_out(inode).await;
+            self.settle(inode, Exact::No, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Attributes from the MDS, and from the OSTs where it does not know the size.
+    pub(crate) async fn fetch_attr(&self, fid: Fid, inode: Option<&Arc<Inode>>) -> Result<Attr> {
+        let (mut attr, other_writers) = self.inner.mdc.getattr(fid).await?;
+        let mut exact = !attr.size_lazy;
+        if attr.kind == FileKind::Regular && attr.size_lazy {
+            let own = inode.and_then(|inode| {
+                let state = inode.state.lock();
+                (state.size_exact && !other_writers && state.writers() > 0).then_some(state.size)
+            });
+            if let Some(own) = own {
+                attr.size = attr.size.max(own);
+                exact = true;
+            } else {
+                exact = self.add_glimpse(&mut attr, inode).await?;
+            }
+        }
+        if let Some(inode) = inode {
+            let mut state = inode.state.lock();
+            state.other_writers = other_writers;
+            state.size_exact = exact && !other_writers;
+            state.saw_attr(attr.clone());
+        }
+        Ok(attr)
+    }
+
+    /// Asks the OSTs; true if all answered.
+    async fn add_glimpse(&self, attr: &mut Attr, inode: Option<&Arc<Inode>>) -> Result<bool> {
+        let known = inode.and_then(|inode| {
+            let state = inode.state.lock();
+            let current = !state.layout_stale && state.attr.layout_gen == attr.layout_gen;
+            (current && !state.inline).then(|| Arc::clone(&state.layout))
+        });
+        let layout = if let Some(layout) = known {
+            layout
+        } else {
+            let placed = self.get_layout(attr.fid).await?;
+            if placed.inline.is_some() {
+                *attr = placed.attr;
+                return Ok(true);
+            }
+            Arc::new(placed.layout()?)
+        };
+        let glimpse = self.glimpse(attr.fid, &layout).await;
+        attr.size = attr.size.max(glimpse.size);
+        if let Some(blocks) = glimpse.blocks {
+            attr.blocks = blocks;
+        }
+        Ok(glimpse.blocks.is_some())
+    }
+
+    /// Changes attributes. `handle`: the file through which `ftruncate` came, if any.
+    pub async fn setattr(
+        &self,
+        caller: Caller,
+        fid: Fid,
+        set: SetAttr,
+        handle: Option<&OpenFile>,
+    ) -> Result<Attr> {
+        self.must_change()?;
+        if set.size.is_some_and(|size| size > FILE_BYTES_MAX) {
+            return Err(ClientError::refused(Errno::EFBIG, "file size is beyond 8 EiB"));
+        }
+        let inode =
+            handle.map(|file| Arc::clone(&file.inode)).or_else(|| self.inner.inodes.get(fid));
+        let Some(inode) = inode else {
+            let attr = self.send_setattr(caller, fid, set).await?;
+            if attr.size_lazy && attr.kind == FileKind::Regular && set.size.is_none() {
+                return self.getattr(fid).await;
+            }
+            return Ok(attr);
+        };
+        let Some(size) = set.size else {
+            self.write_out_and_settle(&inode).await?;
+            self.send_setattr(caller, fid, set).await?;
+            return self.fetch_attr(fid, Some(&inode)).await;
+        };
+        let _gate = inode.gate.write().await;
+        self.drop_beyond(&inode, size);
+        self.write_out_and_settle(&inode).await?;
+        let mut attr = self.send_setattr(caller, fid, set).await?;
+        attr.size = size;
+        let mut state = inode.state.lock();
+        state.size = size;
+        state.data_version = state.data_version.wrapping_add(1);
+        for object in state.objects.values_mut() {
+            object.blocks = None;
+        }
+        state.saw_attr(attr.clone());
+        state.size_exact = !state.other_writers;
+        Ok(attr)
+    }
+
+    /// Bytes that a truncation would cut anyway need not be sent, nor sent again.
+    fn drop_beyond(&self, inode: &Inode, size: u64) {
+        let mut state = inode.state.lock();
+        let dropped: u64 = state.dirty.take(&(size..u64::MAX)).iter().map(|t| t.len).sum();
+        if dropped > 0
+            && let Some(end) = state.unsettled.size.as_mut()
+        {
+            *end = (*end).min(size);
+        }
+        let before = state.retained_bytes();
+        let layout = Arc::clone(&state.layout);
+        for (id, object) in &mut state.objects {
+            let component = layout.components.get(usize::from(id.component));
+            let stripe = nacre_model::StripeIndex(id.stripe);
+            let keep = component.map_or(0, |c| c.object_size(stripe, size));
+            object.retained.retain_mut(|(offset, data)| keep_below(keep, *offset, data));
+        }
+        let freed = before.saturating_sub(state.retained_bytes());
+        drop(state);
+        self.give_back_dirty(dropped);
+        self.give_back_retained(freed);
+        debug_assert!(self.inner.retained.load(Ordering::Relaxed) < u64::MAX / 2);
+    }
+
+    async fn send_setattr(&self, caller: Caller, fid: Fid, set: SetAttr) -> Result<Attr> {
+        let at = |time: Option<SetTime>| match time {
+            Some(SetTime::At(time)) => Some(time.into()),
+            Some(SetTime::Now) | None => None,
+        };
+        let op = Op::Setattr(v1::SetattrOp {
+            fid: Some(fid.into()),
+            perm: set.perm,
+            uid: set.uid,
+            gid: set.gid,
+            size: set.size,
+            atime: at(set.atime),
+            mtime: at(set.mtime),
+            atime_now: set.atime == Some(SetTime::Now),
+            mtime_now: set.mtime == Some(SetTime::Now),
+            kill_suidgid: set.kill_suidgid,
+        });
+        self.inner.mdc.change("setattr", caller, false, op).await?.attr()
+    }
+}
+
+/// Cuts what was written at `offset` to what lies below `keep`; false if nothing does.
+fn keep_below(keep: u64, offset: u64, data: &mut Vec<Bytes>) -> bool {
+    let mut room = keep.saturating_sub(offset);
+    for segment in data.iter_mut() {
+        let len = segment.len() as u64;
+        segment.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+        room = room.saturating_sub(len);
+    }
+    data.retain(|segment| !segment.is_empty());
+    !data.is_empty()
+}

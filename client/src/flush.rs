@@ -1,0 +1,538 @@
+//! The way of written bytes from the inode's dirty runs to the servers.
+//!
+//! ```text
+//! dirty ──send_dirty──► inline:  one WriteInline change, answered before the next
+//!                  └──► objects: requests by object, many in flight; `landed` wakes who waits
+//! ```
+//! What cannot be sent is lost, and every open file is told once: keeping it would only move the
+//! error to somebody who did not write it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use nacre_model::{Errno, Layout, ObjectId, OstIndex, Retry, ServiceError};
+use nacre_proto::v1;
+use nacre_proto::v1::change_request::Op;
+
+use crate::dirty::Taken;
+use crate::inode::{Inode, State, Unsettled};
+use crate::join::join_all;
+use crate::osc::{Patience, by_ost, join, layout_is_stale};
+use crate::plan::{self, Run};
+use crate::types::Caller;
+use crate::{Client, ClientError, Result};
+
+/// Times a layout may turn out stale before data is given up.
+const BOUNCES_MAX: u32 = 8;
+
+/// Which dirty bytes to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    /// Those that fill whole requests.
+    Full,
+    /// All.
+    All,
+}
+
+/// Whether the size that is told is the whole truth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exact {
+    /// More may be written.
+    No,
+    /// No write of this client is under way.
+    Yes,
+}
+
+/// What to do next with dirty bytes.
+enum Step {
+    Nothing,
+    Refresh,
+    Inline(Vec<(u64, Taken)>, Unsettled),
+    /// The file has outgrown its inode; the range is what shall be written.
+    Outgrow(std::ops::Range<u64>),
+    Instantiate(std::ops::Range<u64>),
+    Objects(Vec<(u64, Run, Vec<Bytes>)>),
+}
+
+impl Client {
+    /// Sends dirty bytes on their way; returns when they are under way, not when they have
+    /// arrived. Errors are recorded for the open files.
+    pub(crate) async fn send_dirty(&self, inode: &Arc<Inode>, what: What, sync: bool) {
+        let _sender = inode.sender.lock().await;
+        if let Err(error) = self.send_steps(inode, what, sync).await {
+            self.lose_dirty(inode, &error);
+        }
+    }
+
+    async fn send_steps(&self, inode: &Arc<Inode>, what: What, sync: bool) -> Result<()> {
+        loop {
+            if inode.state.lock().evictions != self.inner.mdc.evictions() {
+                return Err(ClientError::refused(Errno::EIO, "client was evicted"));
+            }
+            match self.next_step(inode, what)? {
+                Step::Nothing => return Ok(()),
+                Step::Refresh => self.refresh_layout(inode).await?,
+                Step::Inline(taken, unsettled) => {
+                    self.send_inline(inode, taken, unsettled, sync).await?;
+                }
+                Step::Outgrow(range) => self.outgrow(inode, range).await?,
+                Step::Instantiate(range) => self.instantiate(inode, range).await?,
+                Step::Objects(runs) => {
+                    for (flight, run, data) in runs {
+                        self.launch(inode, flight, run, data, sync);
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_step(&self, inode: &Inode, what: What) -> Result<Step> {
+        let inline_max = self.inner.mdc.session().inline_max;
+        let mut state = inode.state.lock();
+        let Some(span) = state.dirty.span() else { return Ok(Step::Nothing) };
+        if state.layout_stale {
+            return Ok(Step::Refresh);
+        }
+        if state.inline {
+            if span.end > inline_max {
+                return Ok(Step::Outgrow(span));
+            }
+            if what == What::Full {
+                return Ok(Step::Nothing);
+            }
+            let taken = state.dirty.take_all();
+            let fly = |taken: Taken| (state.take_off(vec![taken.range()]), taken);
+            let taken = taken.into_iter().map(fly).collect();
+            state.dirty_since = None;
+            return Ok(Step::Inline(taken, std::mem::take(&mut state.unsettled)));
+        }
+        let rpc_bytes = self.inner.config.rpc_bytes;
+        let taken = match what {
+            What::Full => state.dirty.take_full(rpc_bytes),
+            What::All => state.dirty.take_all(),
+        };
+        if taken.is_empty() {
+            return Ok(Step::Nothing);
+        }
+        if state.dirty.is_empty() {
+            state.dirty_since = None;
+        }
+        let plans = taken
+            .iter()
+            .map(|t| plan::plan(&state.layout, inode.fid, &t.range(), rpc_bytes))
+            .collect::<Vec<_>>();
+        let pairs = || taken.iter().zip(&plans);
+        let beyond = pairs().any(|(t, plan)| plan.end < t.range().end);
+        let unplaced = pairs().find(|(_, plan)| plan.unplaced).map(|(t, _)| t.range());
+        if beyond || unplaced.is_some() {
+            for taken in taken {
+                state.dirty.put_back(taken);
+            }
+            return match unplaced {
+                Some(range) if !beyond => Ok(Step::Instantiate(range)),
+                Some(_) | None => Err(ClientError::refused(Errno::EFBIG, "layout ends before")),
+            };
+        }
+        let mut runs = Vec::new();
+        for (taken, plan) in taken.iter().zip(plans) {
+            for run in plan.runs {
+                let data = plan::gather(&run, taken);
+                runs.push((state.take_off(run.pieces.clone()), run, data));
+            }
+        }
+        Ok(Step::Objects(runs))
+    }
+
+    async fn send_inline(
+        &self,
+        inode: &Arc<Inode>,
+        taken: Vec<(u64, Taken)>,
+        unsettled: Unsettled,
+        sync: bool,
+    ) -> Result<()> {
+        let mtime = unsettled.mtime.unwrap_or_else(|| self.inner.config.clock.now());
+        let mut failed = None;
+        for (flight, taken) in taken {
+            if failed.is_none() {
+                let op = Op::WriteInline(v1::WriteInlineOp {
+                    fid: Some(inode.fid.into()),
+                    offset: taken.offset,
+                    data: join(&taken.segments),
+                    mtime: Some(mtime.into()),
+                    kill_suidgid: unsettled.kill_suidgid,
+                    punch_len: None,
+                });
+                let caller = Caller::default();
+                match self.inner.mdc.change("write inline", caller, sync, op).await {
+                    Ok(changed) => {
+                        let mut state = inode.state.lock();
+                        state.land(flight);
+                        state.bounces = 0;
+                        if let Some(attr) = changed.attr {
+                            state.saw_attr(attr);
+                        }
+                        drop(state);
+                        self.give_back_dirty(taken.len);
+                        inode.landed.notify_waiters();
+                        continue;
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+            let mut state = inode.state.lock();
+            state.land(flight);
+            state.dirty.put_back(taken);
+        }
+        inode.landed.notify_waiters();
+        let Some(error) = failed else { return Ok(()) };
+        let mut state = inode.state.lock();
+        state.unsettled.put_back(unsettled);
+        state.bounces = state.bounces.saturating_add(1);
+        if error.retry() == Retry::AfterRefresh && state.bounces <= BOUNCES_MAX {
+            state.layout_stale = true;
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    /// Sends one request; its end is taken in by a task of its own.
+    fn launch(&self, inode: &Arc<Inode>, flight: u64, run: Run, data: Vec<Bytes>, sync: bool) {
+        let (client, inode) = (self.clone(), Arc::clone(inode));
+        self.inner.config.scope.spawn_to_end("write-object", async move {
+            let osc = &client.inner.osc;
+            let result = osc.write(run.ost, run.object, run.offset, &data, sync).await;
+            client.land(&inode, flight, &run, data, sync, result);
+        });
+    }
+
+    fn land(
+        &self,
+        inode: &Inode,
+        flight: u64,
+        run: &Run,
+        data: Vec<Bytes>,
+        sync: bool,
+        result: Result<v1::WriteResponse>,
+    ) {
+        let mut state = inode.state.lock();
+        state.land(flight);
+        match result {
+            Ok(response) => {
+                state.bounces = 0;
+                self.note_written(&mut state, run, data, sync, response);
+                self.give_back_dirty(run.len);
+            }
+            Err(error) if layout_is_stale(&error) && state.bounces < BOUNCES_MAX => {
+                state.bounces = state.bounces.saturating_add(1);
+                state.layout_stale = true;
+                state.dirty_since.get_or_insert_with(tokio::time::Instant::now);
+                let mut rest = join(&data);
+                for piece in &run.pieces {
+                    let len = piece.end.saturating_sub(piece.start);
+                    let cut = usize::try_from(len).unwrap_or(usize::MAX).min(rest.len());
+                    let segments = vec![rest.split_to(cut)];
+                    state.dirty.put_back(Taken { offset: piece.start, segments, len });
+                }
+            }
+            Err(error) => {
+                let pieces = &run.pieces;
+                tracing::error!(fid = %inode.fid, ?pieces, error = %Chain(&error),
+                    "written data is lost");
+                crate::metrics::lost_write();
+                state.record_error(error.errno());
+                self.give_back_dirty(run.len);
+            }
+        }
+        drop(state);
+        inode.landed.notify_waiters();
+    }
+
+    /// Keeps what was written until it is known to be on disk, as far as there is room.
+    fn note_written(
+        &self,
+        state: &mut State,
+        run: &Run,
+        data: Vec<Bytes>,
+        sync: bool,
+        response: v1::WriteResponse,
+    ) {
+        let object = state.objects.entry(run.object).or_default();
+        object.blocks = Some(response.blocks);
+        if sync {
+            return;
+        }
+        match object.verifier {
+            None => object.verifier = response.verifier,
+            Some(first) => object.suspect |= response.verifier.is_some_and(|v| v != first),
+        }
+        let max = self.inner.config.retained_bytes_max;
+        let add = |now: u64| now.checked_add(run.len).filter(|sum| *sum <= max);
+        let retained = &self.inner.retained;
+        if retained.fetch_update(Ordering::AcqRel, Ordering::Acquire, add).is_ok() {
+            object.retained.push((run.offset, data));
+        } else {
+            object.unretained = true;
+        }
+    }
+
+    /// Gives up everything dirty.
+    fn lose_dirty(&self, inode: &Inode, error: &ClientError) {
+        let mut state = inode.state.lock();
+        let lost: u64 = state.dirty.take_all().iter().map(|taken| taken.len).sum();
+        state.dirty_since = None;
+        state.record_error(error.errno());
+        state.evictions = self.inner.mdc.evictions();
+        drop(state);
+        tracing::error!(fid = %inode.fid, bytes = lost, error = %Chain(error),
+            "written data is lost");
+        crate::metrics::lost_write();
+        self.give_back_dirty(lost);
+        inode.landed.notify_waiters();
+    }
+
+    /// Bytes are not dirty any more.
+    pub(crate) fn give_back_dirty(&self, bytes: u64) {
+        self.inner.dirty_budget.add_permits(usize::try_from(bytes).unwrap_or(0));
+    }
+
+    /// Bytes are not retained any more.
+    pub(crate) fn give_back_retained(&self, bytes: u64) {
+        self.inner.retained.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// Returns when everything written so far is with the servers, or lost and recorded.
+    pub(crate) async fn write_out(&self, inode: &Arc<Inode>) {
+        self.write_out_with(inode, false).await;
+    }
+
+    /// The same; with `sync`, on their disks.
+    pub(crate) async fn write_out_with(&self, inode: &Arc<Inode>, sync: bool) {
+        loop {
+            self.send_dirty(inode, What::All, sync).await;
+            inode.wait_landed(&(0..u64::MAX)).await;
+            // What was sent back because the layout had changed goes again.
+            if inode.state.lock().dirty.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Tells the MDS what writing has changed of the attributes.
+    pub(crate) async fn settle(&self, inode: &Inode, exact: Exact, sync: bool) -> Result<()> {
+        let (unsettled, atime, mut size, has_objects) = {
+            let mut state = inode.state.lock();
+            let unsettled = std::mem::take(&mut state.unsettled);
+            let objects = state.layout.objects(inode.fid).next().is_some() && !state.inline;
+            let exact_due = exact == Exact::Yes && objects && state.attr.size_lazy;
+            let atime = state.atime.take();
+            if unsettled.is_empty() && atime.is_none() && !exact_due {
+                return Ok(());
+            }
+            // Of the size only what this client added: the rest the MDS knows, or the objects do.
+            (unsettled, atime, unsettled.size, objects)
+        };
+        let mut blocks = None;
+        let mut whole = !has_objects;
+        if has_objects {
+            let known = {
+                let state = inode.state.lock();
+                state.size_exact.then(|| state.blocks()).flatten()
+            };
+            if let Some(known) = known {
+                (blocks, whole) = (Some(known), true);
+            } else {
+                let layout = Arc::clone(&inode.state.lock().layout);
+                let glimpse = self.glimpse(inode.fid, &layout).await;
+                size = size.max(Some(glimpse.size));
+                (blocks, whole) = (glimpse.blocks, glimpse.blocks.is_some());
+            }
+        }
+        let told = v1::SettleOp {
+            fid: Some(inode.fid.into()),
+            size: size.filter(|_| has_objects),
+            mtime: unsettled.mtime.map(Into::into),
+            atime: atime.map(Into::into),
+            blocks,
+            kill_suidgid: unsettled.kill_suidgid,
+            exact: exact == Exact::Yes && whole && has_objects,
+        };
+        let op = Op::Settle(told);
+        match self.inner.mdc.change("settle", Caller::default(), sync, op).await {
+            Ok(changed) => {
+                let mut state = inode.state.lock();
+                if let Some(mut attr) = changed.attr {
+                    if attr.size_lazy {
+                        attr.size = attr.size.max(state.size);
+                    }
+                    state.saw_attr(attr);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                inode.state.lock().unsettled.put_back(unsettled);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns when all objects of the file are on disk. What an OST has forgotten is sent again;
+    /// where it cannot be, the open files are told.
+    pub(crate) async fn commit(&self, inode: &Arc<Inode>) -> Result<()> {
+        for _ in 0..BOUNCES_MAX {
+            let (groups, counts) = {
+                let state = inode.state.lock();
+                let objects = if state.inline { None } else { Some(&state.layout) };
+                let objects = objects.into_iter().flat_map(|l: &Arc<Layout>| l.objects(inode.fid));
+                let groups = by_ost(objects.map(|(id, ost, _)| (id, ost)));
+                let count = |id: &ObjectId| state.objects.get(id).map_or(0, |o| o.retained.len());
+                let ids = groups.values().flatten();
+                let counts: Vec<_> = ids.map(|id| (*id, count(id))).collect();
+                (groups, counts)
+            };
+            let calls = groups.iter().map(|(ost, ids)| self.inner.osc.commit(*ost, ids.clone()));
+            let answers = join_all(calls).await;
+            let mut again = Vec::new();
+            for ((ost, ids), answer) in groups.iter().zip(answers) {
+                let verifier = match answer {
+                    Ok(verifier) => verifier,
+                    Err(error) if layout_is_stale(&error) => {
+                        inode.state.lock().layout_stale = true;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                for id in ids {
+                    let count = counts.iter().find(|(other, _)| other == id).map_or(0, |c| c.1);
+                    if self.committed(inode, *id, verifier, count) {
+                        again.push((*ost, *id));
+                    }
+                }
+            }
+            for (ost, id) in again {
+                self.send_again(inode, ost, id).await?;
+            }
+            if !inode.state.lock().layout_stale {
+                return Ok(());
+            }
+            self.refresh_layout(inode).await?;
+        }
+        Err(ClientError::refused(Errno::EIO, "the layout keeps changing"))
+    }
+
+    /// Takes in that an object was committed; true if what was written before must go again.
+    fn committed(
+        &self,
+        inode: &Inode,
+        id: ObjectId,
+        verifier: Option<v1::Verifier>,
+        count: usize,
+    ) -> bool {
+        let mut state = inode.state.lock();
+        let Some(object) = state.objects.get_mut(&id) else { return false };
+        let Some(first) = object.verifier else { return false };
+        if object.suspect || verifier.is_some_and(|v| v != first) {
+            object.suspect = true;
+            return true;
+        }
+        let before = object.retained_bytes();
+        object.retained.drain(..count.min(object.retained.len()));
+        let freed = before.saturating_sub(object.retained_bytes());
+        if object.retained.is_empty() {
+            object.verifier = None;
+            object.unretained = false;
+        }
+        drop(state);
+        self.give_back_retained(freed);
+        false
+    }
+
+    /// Sends what an OST may have forgotten.
+    async fn send_again(&self, inode: &Inode, ost: OstIndex, id: ObjectId) -> Result<()> {
+        let (retained, lost) = {
+            let mut state = inode.state.lock();
+            let object = state.objects.entry(id).or_default();
+            object.suspect = false;
+            object.verifier = None;
+            (std::mem::take(&mut object.retained), std::mem::take(&mut object.unretained))
+        };
+        let bytes =
+            |(_, data): &(u64, Vec<Bytes>)| data.iter().map(|d| d.len() as u64).sum::<u64>();
+        let total: u64 = retained.iter().map(bytes).sum::<u64>();
+        tracing::warn!(fid = %inode.fid, %ost, bytes = total, lost,
+            "ost was restarted before a commit: sending again");
+        let mut result = Ok(());
+        for (offset, data) in &retained {
+            result = self.inner.osc.write(ost, id, *offset, data, true).await.map(|_| ());
+            if result.is_err() {
+                break;
+            }
+        }
+        self.give_back_retained(total);
+        if lost {
+            tracing::error!(fid = %inode.fid, %ost, "written data is lost: it was not kept");
+            crate::metrics::lost_write();
+            inode.state.lock().record_error(Errno::EIO);
+        }
+        result
+    }
+
+    /// Sends again what answers have shown to be at risk.
+    pub(crate) async fn repair(&self, inode: &Arc<Inode>) -> Result<()> {
+        let suspect = inode.state.lock().objects.values().any(|object| object.suspect);
+        if suspect { self.commit(inode).await } else { Ok(()) }
+    }
+
+    /// Sizes and blocks of a file's objects. Servers that do not answer are passed over.
+    pub(crate) async fn glimpse(&self, fid: nacre_model::Fid, layout: &Layout) -> Glimpse {
+        let objects = layout.objects(fid).map(|(id, ost, _)| (id, ost));
+        let groups = by_ost(objects);
+        let calls = groups.iter().map(|(ost, ids)| async move {
+            let mut stats = Vec::with_capacity(ids.len());
+            for ids in ids.chunks(4096) {
+                stats.extend(self.inner.osc.stat(*ost, ids, Patience::Hint).await.ok()?);
+            }
+            Some(stats)
+        });
+        let answers = join_all(calls).await;
+        let mut glimpse = Glimpse { size: 0, blocks: Some(0) };
+        for (ids, stats) in groups.values().zip(answers) {
+            let Some(stats) = stats else {
+                glimpse.blocks = None;
+                continue;
+            };
+            for (id, stat) in ids.iter().zip(stats) {
+                let component = layout.components.get(usize::from(id.component));
+                let stripe = nacre_model::StripeIndex(id.stripe);
+                let size = component.map_or(0, |c| c.file_size(stripe, stat.size));
+                glimpse.size = glimpse.size.max(size);
+                glimpse.blocks = glimpse.blocks.map(|sum| sum.saturating_add(stat.blocks));
+            }
+        }
+        glimpse
+    }
+}
+
+/// What objects say of their file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Glimpse {
+    /// How far the objects reach.
+    pub(crate) size: u64,
+    /// Absent when an OST did not answer: then `size` is a lower bound.
+    pub(crate) blocks: Option<u64>,
+}
+
+/// An error with all its causes, on one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
