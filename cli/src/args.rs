@@ -61,7 +61,7 @@ pub(crate) struct ConfigArgs {
     /// flags.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// One setting, such as `oss.cache_bytes=1GiB`. May be given several times.
+    /// One setting, such as `client.rpc_bytes=4MiB`. May be given several times.
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub(crate) set: Vec<String>,
 }

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use nacre_mgs::store::DiskStore;
 use nacre_model::map::Deployment;
-use nacre_node::config::Settings;
+use nacre_node::config::{ServerSettings, Settings};
 use nacre_node::tasks::Blocking;
-use nacre_node::{FolderKind, TargetFolder, TcpNet};
+use nacre_node::{FolderKind, Identity, OsDisk, SystemClock, TargetFolder, TcpNet};
+use nacre_oss::{OssConfig, OstFolder};
 
 use crate::args::DaemonArgs;
 use crate::process;
 
 const MGS_PORT: u16 = 7400;
+const OSS_PORT: u16 = 7402;
 
 /// Settings with the flags over them.
 fn settings(args: &DaemonArgs, port: u16) -> anyhow::Result<Settings> {
@@ -68,6 +70,56 @@ pub(crate) fn mds(_args: DaemonArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs an OSS.
-pub(crate) fn oss(_args: DaemonArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("the object storage server is not part of this version")
+pub(crate) fn oss(args: DaemonArgs) -> anyhow::Result<ExitCode> {
+    let settings = settings(&args, OSS_PORT)?;
+    let advertise = advertised(&settings.server);
+    let (server, oss) = (settings.server.clone(), settings.oss.clone());
+    process::run(&settings, args.child, move |scope| async move {
+        let mut config =
+            OssConfig::new(&server.listen, Arc::new(TcpNet), Arc::new(SystemClock), rand::random());
+        config.server = server_name("oss");
+        config.advertise = advertise;
+        config.io_threads = Some(oss.io_threads);
+        let scrub = oss.scrub_bytes_per_second.0;
+        config.scrub_bytes_per_second = (scrub > 0).then_some(scrub);
+        // Their locks are held until the server has stopped.
+        let mut folders = Vec::new();
+        for dir in &args.dir {
+            let folder = TargetFolder::open(dir, FolderKind::Ost)?;
+            let identity = identity(&folder, &args);
+            config.osts.push(OstFolder { identity, disk: Arc::new(OsDisk::new(dir)) });
+            folders.push(folder);
+        }
+        nacre_oss::run(config, scope).await?;
+        drop(folders);
+        Ok(())
+    })
+}
+
+/// The folder's identity, with the MGS that the command line names, if it does.
+fn identity(folder: &TargetFolder, args: &DaemonArgs) -> Identity {
+    let mut identity = folder.identity().clone();
+    if !args.mgsnode.is_empty() {
+        identity.mgs_nodes.clone_from(&args.mgsnode);
+    }
+    identity
+}
+
+/// What peers are told: as said, or where it listens, or this host's name if that is everywhere.
+fn advertised(server: &ServerSettings) -> Vec<String> {
+    if !server.advertise.is_empty() {
+        return server.advertise.clone();
+    }
+    match server.listen.rsplit_once(':') {
+        Some(("0.0.0.0" | "[::]", port)) => vec![format!("{}:{port}", host_name())],
+        Some(_) | None => vec![server.listen.clone()],
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn server_name(role: &str) -> String {
+    format!("{role}@{}:{}", host_name(), std::process::id())
 }

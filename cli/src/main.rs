@@ -7,6 +7,7 @@ mod bench;
 mod daemon;
 mod down;
 mod format;
+mod lfs;
 mod mount;
 mod pages;
 mod process;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let called = std::env::args_os().next().unwrap_or_default();
     let name = Path::new(&called).file_name().and_then(OsStr::to_str).unwrap_or("nacre").to_owned();
     let result = match name.as_str() {
+        "lfs" => Ok(lfs::main(std::env::args_os().skip(1))),
         "mount.nacre" => mount::helper::main(),
         _ => run(Cli::parse().command),
     };
@@ -45,7 +47,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Mds(args) => daemon::mds(args),
         Command::Oss(args) => daemon::oss(args),
         Command::Mount(args) => mount::main(args),
-        Command::Lfs { .. } => anyhow::bail!("lfs is not part of this version"),
+        Command::Lfs { args } => Ok(lfs::main(args.into_iter())),
         Command::Bench(args) => {
             bench::run(&args)?;
             Ok(ExitCode::SUCCESS)

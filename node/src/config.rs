@@ -1,8 +1,8 @@
 //! Settings: a TOML file, over it the environment, over that flags.
 //!
 //! One file serves every daemon and the mount; each reads its own sections. The environment
-//! variable of `[oss] cache_bytes` is `NACRE_OSS_CACHE_BYTES`; the flag is
-//! `--set oss.cache_bytes=1GiB`. A key that nobody knows is an error that names it.
+//! variable of `[oss] io_threads` is `NACRE_OSS_IO_THREADS`; the flag is
+//! `--set oss.io_threads=32`. A key that nobody knows is an error that names it.
 
 use std::fmt;
 use std::fs;
@@ -93,15 +93,15 @@ impl Default for MdsSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OssSettings {
-    /// Budget of the block cache.
-    pub cache_bytes: Size,
-    /// Disk calls at one time, over all OSTs of the process.
+    /// Disk calls at one time, for each OST.
     pub io_threads: u16,
+    /// Bytes that the scrub verifies each second, for each OST; 0: no scrub.
+    pub scrub_bytes_per_second: Size,
 }
 
 impl Default for OssSettings {
     fn default() -> Self {
-        Self { cache_bytes: Size(256 << 20), io_threads: 16 }
+        Self { io_threads: 16, scrub_bytes_per_second: Size(0) }
     }
 }
 
@@ -311,7 +311,7 @@ impl Settings {
         let ranges = [
             ("mds.store_cache_bytes", self.mds.store_cache_bytes, 1 << 20, 1 << 40),
             ("mds.inline_bytes_max", self.mds.inline_bytes_max, 0, 32 << 10),
-            ("oss.cache_bytes", self.oss.cache_bytes, 0, 1 << 44),
+            ("oss.scrub_bytes_per_second", self.oss.scrub_bytes_per_second, 0, 1 << 40),
             ("oss.io_threads", Size(self.oss.io_threads.into()), 1, 512),
             ("client.dirty_bytes_max", client.dirty_bytes_max, 4 << 20, u64::from(u32::MAX)),
             ("client.retained_bytes_max", client.retained_bytes_max, 4 << 20, 1 << 40),
@@ -389,12 +389,15 @@ mod tests {
     fn flags_win_over_environment_over_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("nacre.toml");
-        let text = "[oss]\ncache_bytes = \"1MiB\"\nio_threads = 3\n[telemetry]\nlog = \"warn\"\n";
+        let text = "[oss]\nscrub_bytes_per_second = \"1MiB\"\nio_threads = 3\n[telemetry]\nlog = \"warn\"\n";
         fs::write(&file, text).unwrap();
         let flags = ["oss.io_threads=5".to_owned()];
-        let env = env("NACRE_OSS_CACHE_BYTES", "2M");
+        let env = env("NACRE_OSS_SCRUB_BYTES_PER_SECOND", "2M");
         let settings = Settings::load(Some(&file), env, &flags).unwrap();
-        assert_eq!(settings.oss, OssSettings { cache_bytes: Size(2 << 20), io_threads: 5 });
+        assert_eq!(
+            settings.oss,
+            OssSettings { scrub_bytes_per_second: Size(2 << 20), io_threads: 5 }
+        );
         assert_eq!(settings.telemetry.log, "warn");
         assert_eq!(settings.client, ClientSettings::default());
     }
@@ -403,9 +406,9 @@ mod tests {
     fn an_unknown_key_is_named_with_its_layer() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("nacre.toml");
-        fs::write(&file, "[oss]\ncash_bytes = 1\n").unwrap();
+        fs::write(&file, "[oss]\nio_treads = 1\n").unwrap();
         let error = Settings::load(Some(&file), [], &[]).unwrap_err().to_string();
-        assert!(error.contains("nacre.toml") && error.contains("cash_bytes"), "{error}");
+        assert!(error.contains("nacre.toml") && error.contains("io_treads"), "{error}");
         let error = Settings::load(None, env("NACRE_OSS_CASH", "1"), &[]).unwrap_err().to_string();
         assert!(error.contains("NACRE_OSS_CASH") && error.contains("`cash`"), "{error}");
         let flag = ["oss.cash=1".to_owned()];
