@@ -166,6 +166,9 @@ fn record(sequence: u64, id: ObjectId) -> [u8; RECORD_BYTES] {
 }
 
 fn parse(bytes: &[u8; RECORD_BYTES]) -> Option<(u64, ObjectId)> {
+    if bytes.starts_with(&[0; 8]) {
+        return None;
+    }
     let (covered, crc) = bytes.split_at_checked(COVERED)?;
     if Crc32c::of(covered).0 != u32::from_le_bytes(crc.try_into().ok()?) {
         return None;

@@ -308,22 +308,23 @@ fn make(disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
 /// What the area in force says, and whether the stop before was clean.
 fn read(file: &dyn DiskFile) -> Result<(Inner, bool), OssError> {
     let mut areas = Vec::new();
-    let mut bad = false;
+    let mut bad = 0;
     for area in [0, 1] {
         let mut bytes = [0; RECORD_BYTES];
         read_at(file, &mut bytes, area * AREA_BYTES)?;
         match parse_header(&bytes) {
             Some((generation, clean)) => areas.push((generation, area, clean)),
-            None => bad |= bytes.iter().any(|&byte| byte != 0),
+            None => bad += usize::from(bytes.iter().any(|&byte| byte != 0)),
         }
     }
     let Some((generation, area, clean)) = areas.into_iter().max() else {
-        // Neither was ever in force: the target is new.
+        // The other area is written from the second start on: with one of them empty, none was
+        // ever in force, and what is bad was torn when the target was new.
         let what = "neither area has a valid header";
-        return if bad {
-            Err(OssError::BadFile { file: FILE, what })
-        } else {
-            Ok((Inner::default(), true))
+        return match bad {
+            0 => Ok((Inner::default(), true)),
+            1 => Ok((Inner::default(), false)),
+            _ => Err(OssError::BadFile { file: FILE, what }),
         };
     };
     let len = usize::try_from(AREA_BYTES - RECORDS_START).expect("a MiB fits");
@@ -386,11 +387,13 @@ fn record(generation: u64, id: ObjectId, start: u64, end: u64) -> [u8; RECORD_BY
 }
 
 fn parse_record(bytes: &[u8; RECORD_BYTES], generation: u64) -> Option<(ObjectId, u64, u64)> {
+    // Most are not of this life: told by the first word, without a checksum.
+    if Reader(bytes).u64()? != generation {
+        return None;
+    }
     let mut at = unsealed(bytes)?;
-    let ours = at.u64()? == generation;
-    let (start, end) = (at.u64()?, at.u64()?);
-    let id = object_id(&at.take()?);
-    ours.then_some((id, start, end))
+    let (_, start, end) = (at.u64()?, at.u64()?, at.u64()?);
+    Some((object_id(&at.take()?), start, end))
 }
 
 /// The inverse of [`ObjectId::to_bytes`].

@@ -2,6 +2,7 @@
 
 mod basic;
 mod model;
+mod power;
 
 use std::sync::Arc;
 
