@@ -16,4 +16,4 @@ mod upkeep;
 
 pub use error::OssError;
 pub use object::{ObjectInfo, ObjectStore, StoreOptions};
-pub use server::{OssConfig, OstFolder, run};
+pub use server::{OssConfig, OstFolder, Server, run};

@@ -21,13 +21,13 @@ pub(crate) struct Metrics {
     pub(crate) scrubbed_bytes: Counter,
     /// `nacre_oss_intents_total`: overwrites of clean ranges that were logged first.
     pub(crate) intents: Counter,
-    /// `nacre_oss_doubtful_objects`: objects in doubt now.
+    /// `nacre_oss_doubtful_objects_count`: objects in doubt now.
     pub(crate) doubtful: Gauge,
-    /// `nacre_oss_open_objects`: objects held open.
+    /// `nacre_oss_open_objects_count`: objects held open.
     pub(crate) open: Gauge,
-    /// `nacre_oss_graves`: destroyed objects that are remembered.
+    /// `nacre_oss_graves_count`: destroyed objects that are remembered.
     pub(crate) graves: Gauge,
-    /// `nacre_oss_poisoned`: 1 after a failed sync.
+    /// `nacre_oss_poisoned_count`: 1 after a failed sync.
     pub(crate) poisoned: Gauge,
 }
 
@@ -45,10 +45,10 @@ impl Metrics {
             corrected_blocks: count("nacre_oss_rechecked_blocks_total"),
             scrubbed_bytes: count("nacre_oss_scrubbed_bytes_total"),
             intents: count("nacre_oss_intents_total"),
-            doubtful: level("nacre_oss_doubtful_objects"),
-            open: level("nacre_oss_open_objects"),
-            graves: level("nacre_oss_graves"),
-            poisoned: level("nacre_oss_poisoned"),
+            doubtful: level("nacre_oss_doubtful_objects_count"),
+            open: level("nacre_oss_open_objects_count"),
+            graves: level("nacre_oss_graves_count"),
+            poisoned: level("nacre_oss_poisoned_count"),
         }
     }
 }

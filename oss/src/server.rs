@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nacre_model::{OstIndex, TargetKind};
-use nacre_node::net::{self, Net};
+use nacre_node::net::{self, Listener, Net};
 use nacre_node::register::{self, JoinError, TargetId};
 use nacre_node::tasks::Blocking;
 use nacre_node::{Clock, Disk, FolderKind, Identity, MapWatch, Membership, Scope};
@@ -110,35 +111,67 @@ pub enum RunError {
 /// Serves until the scope stops, then makes everything clean. Registers with the MGS if the
 /// folders name one.
 pub async fn run(config: OssConfig, scope: Scope) -> Result<(), RunError> {
-    let first = config.osts.first().ok_or(RunError::NoOst)?.identity.clone();
-    let osts = open(&config, &first.fsname).await?;
-    let address = config.listen.clone();
-    let listen_error = |source| RunError::Listen { address: address.clone(), source };
-    let listener = config.net.listen(&address).await.map_err(listen_error)?;
-    let local = listener.local_addr().map_err(listen_error)?;
-    tracing::info!(address = %local, fsname = %first.fsname, osts = osts.0.len(), "oss ready");
-    upkeep::start(&osts, config.clean_interval, config.scrub_bytes_per_second, &scope);
+    Server::bind(config).await?.serve(scope).await
+}
 
-    // Served from the first moment: a client that knows the address need not wait for the MGS.
-    let service = OssServer::new(Service::new(osts.clone()))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let router = net::server().add_service(service);
-    let serving = net::serve(listener, router, scope.clone());
-    let result = if first.mgs_nodes.is_empty() {
-        serving.await.map_err(RunError::from)
-    } else {
-        let advertise = match config.advertise.as_slice() {
-            [] => vec![local.to_string()],
-            given => given.to_vec(),
+/// An OSS that listens already, and does not serve yet.
+pub struct Server {
+    config: OssConfig,
+    first: Identity,
+    osts: Osts,
+    listener: Box<dyn Listener>,
+    local: SocketAddr,
+}
+
+impl Server {
+    /// Opens the OSTs and listens.
+    pub async fn bind(config: OssConfig) -> Result<Self, RunError> {
+        let first = config.osts.first().ok_or(RunError::NoOst)?.identity.clone();
+        let osts = open(&config, &first.fsname).await?;
+        let address = config.listen.clone();
+        let listen_error = |source| RunError::Listen { address: address.clone(), source };
+        let listener = config.net.listen(&address).await.map_err(listen_error)?;
+        let local = listener.local_addr().map_err(listen_error)?;
+        Ok(Self { config, first, osts, listener, local })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The OSTs, to look at.
+    pub fn osts(&self) -> Osts {
+        self.osts.clone()
+    }
+
+    /// See [`run`].
+    pub async fn serve(self, scope: Scope) -> Result<(), RunError> {
+        let Self { config, first, osts, listener, local } = self;
+        tracing::info!(address = %local, fsname = %first.fsname, osts = osts.0.len(), "oss ready");
+        upkeep::start(&osts, config.clean_interval, config.scrub_bytes_per_second, &scope);
+
+        // Served from the first moment: who knows the address need not wait for the MGS.
+        let service = OssServer::new(Service::new(osts.clone()))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let router = net::server().add_service(service);
+        let serving = net::serve(listener, router, scope.clone());
+        let result = if first.mgs_nodes.is_empty() {
+            serving.await.map_err(RunError::from)
+        } else {
+            let advertise = match config.advertise.as_slice() {
+                [] => vec![local.to_string()],
+                given => given.to_vec(),
+            };
+            let member = membership(&config, &first, advertise);
+            let joining = join(config.net, member, osts.clone(), scope.clone());
+            let (served, joined) = tokio::join!(serving, joining);
+            joined.and(served.map_err(RunError::from))
         };
-        let member = membership(&config, &first, advertise);
-        let joining = join(config.net, member, osts.clone(), scope.clone());
-        let (served, joined) = tokio::join!(serving, joining);
-        joined.and(served.map_err(RunError::from))
-    };
-    upkeep::close(&osts).await;
-    result
+        upkeep::close(&osts).await;
+        result
+    }
 }
 
 async fn open(config: &OssConfig, fsname: &str) -> Result<Osts, RunError> {

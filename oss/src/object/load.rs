@@ -54,14 +54,14 @@ impl ObjectStore {
         if len > clean_end {
             unchecked.insert(clean_end, u64::MAX);
         }
+        unchecked.remove(block_end(len), u64::MAX);
+        // Beyond the end there is nothing, so no checksum of what a crash has swallowed may stay.
+        // Without a cut under way those below the clean end are true, whatever became of the data.
+        let end = if leftover.is_empty() { len.max(clean_end) } else { len };
+        files.clear_sums(end.div_ceil(BLOCK), None).map_err(OssError::at("write checksums", id))?;
         let mut size = len;
-        if !unchecked.is_empty() {
-            // What lies beyond the end is not in doubt: it is nothing.
-            files
-                .clear_sums(len.div_ceil(BLOCK), None)
-                .map_err(OssError::at("write checksums", id))?;
-            unchecked.remove(block_end(len), u64::MAX);
-        } else if let Some(header) = header
+        if leftover.is_empty()
+            && let Some(header) = header
             && len < header.size.min(clean_end)
         {
             // Bytes that were synced are gone. Their checksums are not: reading them says so.

@@ -150,6 +150,11 @@ impl ObjectStore {
         self.poisoned.load(Ordering::Acquire)
     }
 
+    /// How many objects are in doubt.
+    pub fn doubtful(&self) -> usize {
+        self.slots.doubtful_count()
+    }
+
     pub(crate) fn check_poison(&self) -> Result<(), OssError> {
         if self.is_poisoned() { Err(OssError::Poisoned) } else { Ok(()) }
     }

@@ -114,7 +114,12 @@ pub(super) fn run(store: &ObjectStore, op: &Op) -> Result<(), OssError> {
         Op::Punch { at, len } => store.punch(id(1), at, len).map(drop),
         Op::Allocate { at, len, grow } => store.allocate(id(1), at, len, grow).map(drop),
         Op::Commit => store.commit(&[id(1)]),
-        Op::Clean => store.clean_round().and_then(|_| store.clean_round()).map(drop),
+        // As after a start: found, then made clean.
+        Op::Clean => store
+            .recheck_object(id(1))
+            .and_then(|()| store.clean_round())
+            .and_then(|_| store.clean_round())
+            .map(drop),
         Op::Read { at, len } => store.read(id(1), at, len).map(drop),
         Op::Seek { at, hole } => store.seek(id(1), at, hole).map(drop),
         Op::Reopen => Ok(()),

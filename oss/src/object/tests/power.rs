@@ -213,3 +213,10 @@ proptest! {
         cut_everywhere(&first, &second, crash);
     }
 }
+
+#[test]
+fn checksums_of_data_that_a_crash_swallowed_are_forgotten() {
+    let first = [write(1, 8192, 1)];
+    let second = [Op::Truncate { size: 1 }, Op::Clean, write(1, 1, 1)];
+    cut_everywhere(&first, &second, Crash::Pages);
+}
