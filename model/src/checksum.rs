@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn blocks_combine() {
-        let bytes: Vec<u8> = (0u32..3 * 4096).map(|i| (i * i >> 3).to_le_bytes()[0]).collect();
+        let bytes: Vec<u8> = (0u32..3 * 4096).map(|i| ((i * i) >> 3).to_le_bytes()[0]).collect();
         let blocks = bytes.chunks(BLOCK_BYTES).map(Crc32c::of);
         assert_eq!(blocks.fold(Crc32c::default(), Crc32c::then_block), Crc32c::of(&bytes));
         assert_eq!(Crc32c::ZERO_BLOCK, Crc32c::of(&[0; BLOCK_BYTES]));

@@ -113,8 +113,9 @@ async fn scrub_object(ost: &Ost, id: ObjectId, rate: u64) {
                 return;
             }
         };
-        let pause = Duration::from_secs(1).mul_f64((next - at) as f64 / rate as f64);
-        tokio::time::sleep(pause).await;
+        let nanos = u128::from(next - at) * 1_000_000_000 / u128::from(rate);
+        let pause = u64::try_from(nanos).unwrap_or(u64::MAX);
+        tokio::time::sleep(Duration::from_nanos(pause)).await;
         at = next;
     }
 }

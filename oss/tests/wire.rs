@@ -1,4 +1,6 @@
 //! The service through the wire: a server on a free port, a client of its own.
+#![expect(clippy::unwrap_used, reason = "a helper that fails has found what the test looks for")]
+#![expect(clippy::unnecessary_wraps, reason = "fields of messages are optional")]
 
 use std::path::Path;
 use std::sync::Arc;

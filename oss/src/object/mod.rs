@@ -44,7 +44,10 @@ pub use header::Owner;
 pub use read::ReadData;
 pub use store::{ObjectInfo, ObjectStore, StoreOptions, Verifier};
 
+use nacre_model::ObjectId;
 use nacre_model::checksum::BLOCK_BYTES;
+
+use crate::error::OssError;
 
 /// Bytes covered by one checksum.
 pub(crate) const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -59,4 +62,10 @@ pub(crate) fn block_start(offset: u64) -> u64 {
 /// End of the block that the byte before `offset` is in.
 pub(crate) fn block_end(offset: u64) -> u64 {
     offset.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX)
+}
+
+/// The end of a range that an object can hold.
+pub(crate) fn range_end(object: ObjectId, offset: u64, len: u64) -> Result<u64, OssError> {
+    let end = offset.checked_add(len).filter(|&end| end <= OBJECT_BYTES_MAX);
+    end.ok_or(OssError::TooLarge { object, offset, len })
 }

@@ -9,7 +9,7 @@ use nacre_model::checksum::{BLOCK_BYTES, Crc32c};
 use super::files::Files;
 use super::range_lock::Mode;
 use super::store::{Absent, ObjectInfo, ObjectStore};
-use super::{BLOCK, block_start};
+use super::{BLOCK, block_start, range_end};
 use crate::error::OssError;
 
 /// Bytes of an object, verified.
@@ -36,7 +36,7 @@ impl ObjectStore {
     /// # Errors
     /// `Corrupt`: a block does not match its checksum; no byte of the range is returned.
     pub fn read(&self, id: ObjectId, offset: u64, len: u32) -> Result<ReadData, OssError> {
-        let end = self.end(id, offset, u64::from(len))?;
+        let end = range_end(id, offset, u64::from(len))?;
         let Some(held) = self.enter(id, (offset, end), Mode::Shared, Absent::Pass)? else {
             return Ok(ReadData::default());
         };

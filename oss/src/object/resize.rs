@@ -7,7 +7,7 @@ use super::files::Files;
 use super::slot::Slot;
 use super::store::{Absent, ObjectInfo, ObjectStore};
 use super::write::distrust;
-use super::{BLOCK, OBJECT_BYTES_MAX, block_end, block_start};
+use super::{BLOCK, OBJECT_BYTES_MAX, block_end, block_start, range_end};
 use crate::error::OssError;
 
 impl ObjectStore {
@@ -125,7 +125,7 @@ impl ObjectStore {
         len: u64,
         grow: bool,
     ) -> Result<ObjectInfo, OssError> {
-        let end = self.end(id, offset, len)?;
+        let end = range_end(id, offset, len)?;
         let done = self.change(id, (offset, end), Absent::Create, |slot, files, size| {
             if len == 0 {
                 return Ok(size);

@@ -12,7 +12,7 @@ use super::slot::{Slot, State};
 /// All slots, and which of them are in doubt.
 pub(crate) struct Slots {
     max: usize,
-    slots: Mutex<HashMap<ObjectId, Arc<Slot>>>,
+    open: Mutex<HashMap<ObjectId, Arc<Slot>>>,
     /// By the round in which they came into doubt. Taken after a slot's state, never before.
     doubtful: Mutex<BTreeSet<(u64, ObjectId)>>,
     round: AtomicU64,
@@ -23,7 +23,7 @@ impl Slots {
     pub(crate) fn new(max: usize) -> Self {
         Self {
             max: max.clamp(16, super::intent::OBJECTS_MAX / 2),
-            slots: Mutex::default(),
+            open: Mutex::default(),
             doubtful: Mutex::default(),
             round: AtomicU64::new(0),
             tick: AtomicU64::new(0),
@@ -31,26 +31,26 @@ impl Slots {
     }
 
     pub(crate) fn get(&self, id: ObjectId) -> Option<Arc<Slot>> {
-        let slot = self.slots.lock().get(&id).map(Arc::clone)?;
+        let slot = self.open.lock().get(&id).map(Arc::clone)?;
         slot.used.store(self.tick.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         Some(slot)
     }
 
     pub(crate) fn get_or_insert(&self, id: ObjectId) -> Arc<Slot> {
-        let mut slots = self.slots.lock();
+        let mut slots = self.open.lock();
         let slot = slots.entry(id).or_insert_with(|| Arc::new(Slot::new(id)));
         slot.used.store(self.tick.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         Arc::clone(slot)
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.slots.lock().len() >= self.max
+        self.open.lock().len() >= self.max
     }
 
     /// Lets go of an eighth of the slots, the longest unused of those that nobody uses and that
     /// are not in doubt. Whether that was enough to make room.
     pub(crate) fn shrink(&self) -> bool {
-        let mut slots = self.slots.lock();
+        let mut slots = self.open.lock();
         let mut idle: Vec<_> = slots
             .values()
             // Nobody else can come by a slot but through the map, which is locked.
@@ -98,7 +98,7 @@ impl Slots {
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.slots.lock().len()
+        self.open.lock().len()
     }
 }
 

@@ -16,7 +16,7 @@ use super::range_lock::Mode;
 use super::slot::{Held, Slot, State};
 use super::slots::Slots;
 use super::space::Budget;
-use super::{OBJECT_BYTES_MAX, block_end, block_start};
+use super::{block_end, block_start};
 use crate::error::OssError;
 use crate::metrics::Metrics;
 
@@ -173,12 +173,6 @@ impl ObjectStore {
             self.metrics.poisoned.set(1.0);
         }
         result
-    }
-
-    /// The end of a range that an object can hold.
-    pub(crate) fn end(&self, object: ObjectId, offset: u64, len: u64) -> Result<u64, OssError> {
-        let end = offset.checked_add(len).filter(|&end| end <= OBJECT_BYTES_MAX);
-        end.ok_or(OssError::TooLarge { object, offset, len })
     }
 
     /// Waits for the blocks of a range of an object that exists and whose checksums there may be

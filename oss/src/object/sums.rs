@@ -56,7 +56,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_pieces_sum_to_the_whole(offset in 0u64..10_000, len in 1usize..20_000) {
-            let data: Vec<u8> = (0..len).map(|i| (i * 7 >> 2).to_le_bytes()[0]).collect();
+            let data: Vec<u8> = (0..len).map(|i| ((i * 7) >> 2).to_le_bytes()[0]).collect();
             let cut = Cut::new(offset, &data);
             prop_assert_eq!(cut.whole, Crc32c::of(&data));
             let head = cut.head.map_or(0, |(_, head)| head.len());

@@ -11,7 +11,7 @@ use super::slot::Slot;
 use super::space::Room;
 use super::store::{Absent, ObjectInfo, ObjectStore};
 use super::sums::{Cut, padded};
-use super::{BLOCK, block_end, block_start};
+use super::{BLOCK, block_end, block_start, range_end};
 use crate::error::OssError;
 
 /// Shortest range that an intent names: the next writes nearby need none.
@@ -37,7 +37,7 @@ impl ObjectStore {
         crc: Crc32c,
     ) -> Result<ObjectInfo, OssError> {
         let len = data.len() as u64;
-        let end = self.end(id, offset, len)?;
+        let end = range_end(id, offset, len)?;
         let cut = Cut::new(offset, data);
         if cut.whole != crc {
             self.metrics.request_checksum_errors.increment(1);

@@ -32,8 +32,8 @@ pub(super) fn data_len(field: &'static str, len: usize) -> Result<u32, OssError>
     }
 }
 
-pub(super) fn verifier(verifier: Verifier) -> Option<v1::Verifier> {
-    Some(v1::Verifier { boot_id: verifier.boot_id, epoch: verifier.epoch })
+pub(super) fn verifier(verifier: Verifier) -> v1::Verifier {
+    v1::Verifier { boot_id: verifier.boot_id, epoch: verifier.epoch }
 }
 
 pub(super) fn stat(info: Option<ObjectInfo>) -> v1::ObjectStat {

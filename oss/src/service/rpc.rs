@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use super::convert::{data_len, object, objects, stat, verifier};
 use super::ost::Osts;
 use crate::error::OssError;
-use crate::object::Fate;
+use crate::object::{Fate, ObjectStore};
 
 /// The service of one process over all its OSTs.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ impl Service {
             })
             .await?;
         Ok(v1::WriteResponse {
-            verifier: verifier(of),
+            verifier: Some(verifier(of)),
             object_size: info.size,
             blocks: info.blocks,
         })
@@ -66,7 +66,7 @@ impl Service {
         let ost = self.osts.admit(request.header.as_ref())?;
         let ids = objects(request.objects)?;
         ost.run(move |store| store.commit(&ids)).await?;
-        Ok(v1::CommitResponse { verifier: verifier(ost.store.verifier()) })
+        Ok(v1::CommitResponse { verifier: Some(verifier(ost.store.verifier())) })
     }
 
     /// See `oss.proto`.
@@ -90,7 +90,7 @@ impl Service {
         let id = object(request.object)?;
         let info = ost.run(move |store| store.truncate(id, request.size)).await?;
         Ok(v1::TruncateResponse {
-            verifier: verifier(ost.store.verifier()),
+            verifier: Some(verifier(ost.store.verifier())),
             blocks: info.map_or(0, |info| info.blocks),
         })
     }
@@ -101,7 +101,7 @@ impl Service {
         let id = object(request.object)?;
         let info = ost.run(move |store| store.punch(id, request.offset, request.len)).await?;
         Ok(v1::PunchResponse {
-            verifier: verifier(ost.store.verifier()),
+            verifier: Some(verifier(ost.store.verifier())),
             blocks: info.map_or(0, |info| info.blocks),
         })
     }
@@ -116,7 +116,7 @@ impl Service {
         let v1::AllocateRequest { offset, len, grow, .. } = request;
         let info = ost.run(move |store| store.allocate(id, offset, len, grow)).await?;
         Ok(v1::AllocateResponse {
-            verifier: verifier(ost.store.verifier()),
+            verifier: Some(verifier(ost.store.verifier())),
             object_size: info.size,
             blocks: info.blocks,
         })
@@ -153,7 +153,7 @@ impl Service {
         request: v1::OstStatfsRequest,
     ) -> Result<v1::OstStatfsResponse, OssError> {
         let ost = self.osts.admit(request.header.as_ref())?;
-        let space = ost.run(|store| store.space()).await?;
+        let space = ost.run(ObjectStore::space).await?;
         // An object takes two inodes of the disk.
         Ok(v1::OstStatfsResponse {
             bytes_total: space.bytes_total,

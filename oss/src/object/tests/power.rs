@@ -78,9 +78,10 @@ fn cut_at(disk: &MemDisk, start: &Model, ops: &[Op], cut: Option<u64>, crash: Cr
     if let Ok(mut store) = try_open(disk) {
         for op in ops {
             oracle.begun(op);
-            let done = match op {
-                Op::Reopen => try_open(disk).map(|opened| store = opened),
-                _ => run(&store, op),
+            let done = if matches!(op, Op::Reopen) {
+                try_open(disk).map(|opened| store = opened)
+            } else {
+                run(&store, op)
             };
             if done.is_err() {
                 break;
