@@ -15,6 +15,7 @@ mod copy;
 mod dirty;
 pub mod error;
 mod flush;
+pub mod fuse;
 pub mod handle;
 mod inode;
 mod join;

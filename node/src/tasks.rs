@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -57,6 +58,17 @@ impl Scope {
                 tracing::error!(task = name, %error, "task panicked");
             }
         });
+    }
+
+    /// Runs `work` to its end on `runtime`, which need not be the caller's.
+    ///
+    /// For work that comes by the ten thousand: no second task watches it, so a panic shows only
+    /// in what `work` drops, which must then say so to whoever waits.
+    pub fn spawn_light<F>(&self, runtime: &Handle, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn_on(work, runtime);
     }
 
     /// Resolves when the scope is asked to stop.

@@ -1,0 +1,179 @@
+//! Reader threads: from the device to tasks.
+//!
+//! ```text
+//! /dev/fuse ──┬─ queue 0 ─ thread ─┐ decode            ┌─► task ─► answer, on the same queue
+//!             └─ queue N ─ thread ─┴─ spawn ─► runtime ─┴─► task ─► …
+//! ```
+//!
+//! How many requests are under way is up to the kernel: each process waits for one, and readahead
+//! and the like are bounded by what INIT agreed on. Bytes of writes are bounded here.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use nacre_model::Errno;
+use nacre_node::Scope;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::abi::input::InHeader;
+use super::abi::opcode::Opcode;
+use super::buffer::BufferPool;
+use super::device::{Closed, Device, Transport};
+use super::fs::Filesystem;
+use super::metrics::{self, InFlight};
+use super::reply::Reply;
+use super::request::{Op, decode};
+use super::session::Session;
+
+/// Payload of writes that were read and not answered yet, in bytes. When it is reached the next
+/// write waits, and with it its reader.
+const WRITE_BYTES_MAX: usize = 256 << 20;
+/// Reader threads, however many cores there are.
+const READERS_MAX: usize = 16;
+
+/// What all readers of a mount share.
+struct Shared<F: Filesystem> {
+    session: Arc<Session<F>>,
+    runtime: Handle,
+    scope: Scope,
+    pool: BufferPool,
+    writes: Arc<Semaphore>,
+}
+
+impl<F: Filesystem> Clone for Shared<F> {
+    fn clone(&self) -> Self {
+        Self {
+            session: Arc::clone(&self.session),
+            runtime: self.runtime.clone(),
+            scope: self.scope.clone(),
+            pool: self.pool.clone(),
+            writes: Arc::clone(&self.writes),
+        }
+    }
+}
+
+/// Running readers.
+#[derive(Debug)]
+pub(super) struct Readers {
+    ends: mpsc::Receiver<Closed>,
+}
+
+impl Readers {
+    /// Begins to serve. Must be called within a tokio runtime, which will run the requests.
+    pub(super) fn start<F: Filesystem>(
+        device: Device,
+        session: Arc<Session<F>>,
+        pool: BufferPool,
+        scope: Scope,
+    ) -> io::Result<Self> {
+        let count = reader_count();
+        let (tell, ends) = mpsc::channel(count);
+        let shared = Shared {
+            session,
+            runtime: Handle::current(),
+            scope,
+            pool,
+            writes: Arc::new(Semaphore::new(WRITE_BYTES_MAX)),
+        };
+        let mut queues = Vec::with_capacity(count);
+        for _ in 1..count {
+            queues.push(device.another_queue()?);
+        }
+        queues.push(device);
+        for (index, queue) in queues.into_iter().enumerate() {
+            let (shared, tell) = (shared.clone(), tell.clone());
+            let queue: Arc<dyn Transport> = Arc::new(queue);
+            std::thread::Builder::new().name(format!("fuse-{index}")).spawn(move || {
+                let end = shared.read(&queue);
+                // Nobody listens any more: the mount was given up.
+                let _told = tell.blocking_send(end);
+            })?;
+        }
+        Ok(Self { ends })
+    }
+
+    /// Waits until no further request will come, and says why.
+    ///
+    /// # Cancel safety
+    /// Safe: it may be called again, but for readers whose end was received.
+    pub(super) async fn ended(&mut self) -> Closed {
+        let mut why = Closed::Unmounted;
+        while let Some(end) = self.ends.recv().await {
+            if !matches!(end, Closed::Unmounted) {
+                why = end;
+            }
+        }
+        why
+    }
+}
+
+fn reader_count() -> usize {
+    std::thread::available_parallelism().map_or(2, NonZeroUsize::get).clamp(2, READERS_MAX)
+}
+
+impl<F: Filesystem> Shared<F> {
+    /// One thread's life.
+    fn read(&self, queue: &Arc<dyn Transport>) -> Closed {
+        let mut buffer = self.pool.get();
+        loop {
+            let len = match queue.receive(buffer.space()) {
+                Ok(len) => len,
+                Err(end) => return end,
+            };
+            let Some(request) = decode(buffer.message(len), self.session.negotiated.flags) else {
+                tracing::error!(len, "request without a header");
+                continue;
+            };
+            let reply = Reply::new(Arc::clone(queue), request.header.unique);
+            match request.op {
+                Err(errno) => refuse(&request.header, reply, errno),
+                Ok(Op::Forget | Op::Destroy) => reply.none(),
+                Ok(Op::Interrupt { unique }) => {
+                    self.session.interrupts.interrupt(unique);
+                    reply.none();
+                }
+                Ok(op) => {
+                    let data = buffer.take(request.payload);
+                    self.begin(&request.header, op, data, reply);
+                }
+            }
+        }
+    }
+
+    /// Makes a task of a request.
+    fn begin(&self, header: &InHeader, op: Op, data: Bytes, reply: Reply) {
+        let name = Opcode::from_number(header.opcode).map_or("unknown", Opcode::name);
+        let call = self.session.call(header, &op);
+        let session = Arc::clone(&self.session);
+        let bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let permit = (bytes > 0).then(|| self.admit(bytes));
+        let in_flight = InFlight::begin(name);
+        self.scope.spawn_light(&self.runtime, async move {
+            let answer = session.answer(call, op, data).await;
+            in_flight.answered(answer.as_ref().err().copied());
+            reply.send(answer);
+            drop(permit);
+        });
+    }
+
+    /// Room for the payload of one write; waits on this thread, not on the runtime's.
+    fn admit(&self, bytes: u32) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        metrics::written(bytes);
+        let writes = Arc::clone(&self.writes);
+        match Arc::clone(&writes).try_acquire_many_owned(bytes) {
+            Ok(permit) => Some(permit),
+            Err(_) => self.runtime.block_on(writes.acquire_many_owned(bytes)).ok(),
+        }
+    }
+}
+
+/// Answers what cannot be carried out.
+fn refuse(header: &InHeader, reply: Reply, errno: Errno) {
+    if errno == Errno::EINVAL {
+        tracing::warn!(opcode = header.opcode, len = header.len, "request not understood");
+    }
+    reply.send(Err(errno));
+}

@@ -1,0 +1,159 @@
+//! Opening and closing files.
+
+use nacre_model::attr::PERM_MASK;
+use nacre_model::{Attr, Errno, Name};
+
+use super::super::abi::flags::{self, Fopen};
+use super::super::abi::input as wire;
+use super::super::abi::output::OpenOut;
+use super::super::fs::Filesystem;
+use super::super::options::LockScope;
+use super::super::reply::Answer;
+use super::super::session::{Call, Session};
+use crate::types::{CreateKind, LockKind, LockOwner, NewNode, OpenFlags, SetAttr};
+
+/// Which flag of the library each flag of Linux becomes.
+const FLAGS: [(i32, OpenFlags); 6] = [
+    (libc::O_APPEND, OpenFlags::APPEND),
+    (libc::O_DIRECT, OpenFlags::DIRECT),
+    (libc::O_DSYNC, OpenFlags::SYNC),
+    (libc::O_NOATIME, OpenFlags::NOATIME),
+    (libc::O_TRUNC, OpenFlags::TRUNCATE),
+    (libc::O_EXCL, OpenFlags::EXCLUSIVE),
+];
+
+/// From the flags of `open(2)`.
+fn open_flags(bits: u32) -> OpenFlags {
+    let mode = match bits.cast_signed() & libc::O_ACCMODE {
+        libc::O_WRONLY => OpenFlags::WRITE,
+        libc::O_RDWR => OpenFlags::READ | OpenFlags::WRITE,
+        _ => OpenFlags::READ,
+    };
+    FLAGS
+        .into_iter()
+        .filter(|(linux, _)| bits.cast_signed() & linux != 0)
+        .fold(mode, |flags, (_, ours)| flags | ours)
+}
+
+impl<F: Filesystem> Session<F> {
+    /// The answer to whatever opened `file`.
+    fn opened(&self, file: F::File, flags: OpenFlags) -> OpenOut {
+        let mut answer = Fopen::empty();
+        if flags.contains(OpenFlags::DIRECT) {
+            answer |= Fopen::DIRECT_IO | Fopen::PARALLEL_DIRECT_WRITES;
+        }
+        OpenOut { fh: self.files.insert(file), open_flags: answer.bits(), padding: 0 }
+    }
+
+    pub(in super::super) async fn open(
+        &self,
+        call: &Call,
+        args: &wire::OpenIn,
+    ) -> Result<Answer, Errno> {
+        let flags = open_flags(args.flags) - OpenFlags::EXCLUSIVE;
+        let kill = args.open_flags & flags::OPEN_KILL_SUIDGID != 0;
+        if !(kill && flags.contains(OpenFlags::TRUNCATE)) {
+            let file = self.fs.open(call.caller, call.fid, flags).await?;
+            return Ok(Answer::of(&self.opened(file, flags)));
+        }
+        let file = self.fs.open(call.caller, call.fid, flags - OpenFlags::TRUNCATE).await?;
+        let cut = SetAttr { size: Some(0), kill_suidgid: true, ..SetAttr::default() };
+        match self.fs.setattr(call.caller, call.fid, cut, Some(&file)).await {
+            Ok(_) => Ok(Answer::of(&self.opened(file, flags))),
+            Err(errno) => {
+                // What counts is why it could not be cut.
+                let _closed = self.fs.release(&file).await;
+                Err(errno)
+            }
+        }
+    }
+
+    /// The answer to CREATE and TMPFILE.
+    fn created(&self, (attr, file): (Attr, F::File), flags: OpenFlags) -> Answer {
+        let opened = self.opened(file, flags);
+        self.entry(&attr).and(&opened)
+    }
+
+    pub(in super::super) async fn create(
+        &self,
+        call: &Call,
+        args: &wire::CreateIn,
+        name: Name,
+    ) -> Result<Answer, Errno> {
+        let flags = open_flags(args.flags);
+        let made = self.fs.create_open(call.caller, call.fid, &name, node(args), flags).await?;
+        Ok(self.created(made, flags))
+    }
+
+    pub(in super::super) async fn tmpfile(
+        &self,
+        call: &Call,
+        args: &wire::CreateIn,
+    ) -> Result<Answer, Errno> {
+        let flags = open_flags(args.flags);
+        let made = self.fs.tmpfile(call.caller, call.fid, node(args), flags).await?;
+        Ok(self.created(made, flags))
+    }
+
+    /// A descriptor was closed; others of the same open file may live on.
+    pub(in super::super) async fn flush(
+        &self,
+        call: &Call,
+        args: &wire::FlushIn,
+    ) -> Result<Answer, Errno> {
+        let file = self.files.get(args.fh)?;
+        let flushed = self.fs.flush(&file).await;
+        if self.posix_holders.closes(call.fid, args.lock_owner) {
+            let owner = LockOwner { owner: args.lock_owner, pid: 0 };
+            let end = i64::MAX.cast_unsigned();
+            self.fs.unlock(call.fid, LockKind::Posix, owner, 0, end).await?;
+        }
+        flushed?;
+        Ok(Answer::empty())
+    }
+
+    /// The last descriptor of an open file was closed.
+    pub(in super::super) async fn release(
+        &self,
+        call: &Call,
+        args: &wire::ReleaseIn,
+    ) -> Result<Answer, Errno> {
+        let Some(file) = self.files.remove(args.fh) else { return Err(Errno::EBADF) };
+        let drop_flock = args.release_flags & flags::RELEASE_FLOCK_UNLOCK != 0;
+        if drop_flock && self.locks == LockScope::Cluster {
+            let owner = LockOwner { owner: args.lock_owner, pid: 0 };
+            let end = i64::MAX.cast_unsigned();
+            // The file is closed all the same; a lock that stays goes with the session.
+            if let Err(errno) = self.fs.unlock(call.fid, LockKind::Flock, owner, 0, end).await {
+                tracing::warn!(fid = %call.fid, %errno, "flock not released at close");
+            }
+        }
+        self.fs.release(&file).await?;
+        Ok(Answer::empty())
+    }
+}
+
+const fn node(args: &wire::CreateIn) -> NewNode {
+    NewNode {
+        kind: CreateKind::Regular,
+        perm: args.mode & PERM_MASK,
+        umask: args.umask,
+        layout: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn access_mode_is_not_a_set_of_bits() {
+        let flags = |bits: i32| open_flags(bits.cast_unsigned());
+        assert_eq!(flags(libc::O_RDONLY), OpenFlags::READ);
+        assert_eq!(flags(libc::O_WRONLY | libc::O_TRUNC), OpenFlags::WRITE | OpenFlags::TRUNCATE);
+        assert_eq!(
+            flags(libc::O_RDWR | libc::O_SYNC | libc::O_APPEND),
+            OpenFlags::READ | OpenFlags::WRITE | OpenFlags::SYNC | OpenFlags::APPEND
+        );
+    }
+}

@@ -1,0 +1,132 @@
+//! The life of a mount.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nacre_node::Scope;
+use nacre_node::tasks::Blocking;
+
+use super::buffer::BufferPool;
+use super::channel::Readers;
+use super::device::Closed;
+use super::fs::Filesystem;
+use super::init::{InitError, handshake};
+use super::mount::{self, MountError, Unmounted};
+use super::options::MountOptions;
+use super::readahead;
+use super::session::Session;
+
+/// How long a mount that was asked to end is served while files in it are open.
+const BUSY_GRACE: Duration = Duration::from_secs(5);
+/// Blocking calls of one mount: mounting, unmounting.
+const BLOCKING_CALLS: usize = 2;
+
+/// Why a mount could not be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Nothing was mounted.
+    #[error("mount")]
+    Mount(#[from] MountError),
+    /// The kernel and this program do not understand each other.
+    #[error("agree with the kernel")]
+    Init(#[from] InitError),
+    /// No threads, or no further queues.
+    #[error("start reading requests")]
+    Start(#[source] std::io::Error),
+    /// The kernel's side broke.
+    #[error("read requests")]
+    Broken(#[source] std::io::Error),
+    /// Asked to end, and the kernel did not let go.
+    #[error("unmount {target}")]
+    Unmount {
+        /// Where it is mounted.
+        target: std::path::PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// How a mount ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Unmounted, by `umount` or because `stop` said so.
+    Unmounted,
+    /// Out of sight because `stop` said so, but files in it are still open; whoever has them gets
+    /// `ENOTCONN` when the process ends.
+    Busy,
+    /// Somebody ended the connection by force.
+    Aborted,
+}
+
+/// Mounts `fs` and serves it until it is unmounted, or until `stop` stops, upon which it is
+/// unmounted (lazily, if it is busy).
+///
+/// `ready` is called once when the mount can be used. Every request that was begun is answered
+/// before this returns. What the file system itself holds back is its owner's to flush.
+///
+/// # Cancel safety
+/// Not safe: the mount would stand without anybody to serve it.
+pub async fn mount_and_serve<F: Filesystem>(
+    fs: F,
+    options: MountOptions,
+    stop: Scope,
+    ready: impl FnOnce() + Send,
+) -> Result<Ended, ServeError> {
+    let blocking = Blocking::threads(BLOCKING_CALLS);
+    let pool = BufferPool::default();
+    let readdirplus = fs.grants_validity();
+    let (wanted, buffers) = (options.clone(), pool.clone());
+    let (device, negotiated) = blocking
+        .run(move || {
+            let device = mount::mount(&wanted)?;
+            let negotiated = handshake(&device, &buffers, wanted.locks, readdirplus)?;
+            Ok::<_, ServeError>((device, negotiated))
+        })
+        .await?;
+    let requests = Scope::new();
+    let session = Arc::new(Session::new(fs, negotiated, options.locks));
+    let mut readers =
+        Readers::start(device, session, pool, requests.clone()).map_err(ServeError::Start)?;
+    tune(&blocking, &options).await;
+    ready();
+    let ended = tokio::select! {
+        end = readers.ended() => ended(end),
+        () = stop.stopped() => unmount(&blocking, &options, &mut readers).await,
+    };
+    requests.join().await;
+    ended
+}
+
+/// Mounts left by a failure are the business of the next mount, which clears them.
+async fn tune(blocking: &Blocking, options: &MountOptions) {
+    let target = options.target.clone();
+    if let Err(error) = blocking.run(move || readahead::raise(&target)).await {
+        tracing::debug!(%error, "readahead stays as it is");
+    }
+}
+
+fn ended(end: Closed) -> Result<Ended, ServeError> {
+    match end {
+        Closed::Unmounted => Ok(Ended::Unmounted),
+        Closed::Aborted => Ok(Ended::Aborted),
+        Closed::Broken(error) => Err(ServeError::Broken(error)),
+    }
+}
+
+async fn unmount(
+    blocking: &Blocking,
+    options: &MountOptions,
+    readers: &mut Readers,
+) -> Result<Ended, ServeError> {
+    let target = options.target.clone();
+    let unmounted = blocking.run(move || mount::unmount(&target)).await;
+    match unmounted {
+        Ok(Unmounted::Now) => ended(readers.ended().await),
+        Ok(Unmounted::WhenIdle) => match tokio::time::timeout(BUSY_GRACE, readers.ended()).await {
+            Ok(end) => ended(end),
+            Err(_) => Ok(Ended::Busy),
+        },
+        Err(source) => Err(ServeError::Unmount { target: options.target.clone(), source }),
+    }
+}

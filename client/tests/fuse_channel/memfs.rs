@@ -1,0 +1,513 @@
+//! A file system in memory: no more than the channel's tests look at.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use nacre_client::fuse::{Filesystem, Validity};
+use nacre_client::{
+    AllocateMode, Caller, CreateKind, DirEntry, DirPage, LockHold, LockKind, LockMode, LockOwner,
+    NewNode, OpenFlags, RenameFlags, SeekFrom, SetAttr, SetTime, StatFs, WriteFlags, XattrSet,
+};
+use nacre_model::{Attr, Errno, Fid, FileKind, Name, Timestamp};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+type Result<T> = std::result::Result<T, Errno>;
+
+/// Birth time of every inode.
+pub(crate) const BTIME: Timestamp = Timestamp { secs: 1_000_000_007, nanos: 7 };
+
+#[derive(Debug)]
+struct Inode {
+    attr: Attr,
+    data: Vec<u8>,
+    entries: BTreeMap<u64, (Name, Fid)>,
+    parent: Fid,
+    target: Bytes,
+    xattrs: BTreeMap<Vec<u8>, Bytes>,
+}
+
+/// What the tests look at afterwards.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Longest payload of one write.
+    pub(crate) write_max: usize,
+    /// Flags of the last write.
+    pub(crate) write_flags: WriteFlags,
+    /// The last change of attributes.
+    pub(crate) setattr: SetAttr,
+    /// Unlock calls.
+    pub(crate) unlocks: Vec<(LockKind, u64)>,
+    /// Released files.
+    pub(crate) released: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    inodes: HashMap<Fid, Inode>,
+    locks: HashMap<Fid, Vec<LockHold>>,
+    next: u32,
+    next_cookie: u64,
+}
+
+/// Cloning shares it.
+#[derive(Debug, Clone)]
+pub(crate) struct MemFs {
+    state: Arc<Mutex<State>>,
+    pub(crate) seen: Arc<Mutex<Seen>>,
+    unlocked: Arc<Notify>,
+    pub(crate) lock_waits: Arc<Notify>,
+    pub(crate) waiting: Arc<AtomicUsize>,
+    validity: Validity,
+}
+
+fn file_attr(fid: Fid, kind: FileKind, perm: u32, caller: Caller) -> Attr {
+    let now = Timestamp { secs: 1_700_000_000, nanos: 1 };
+    Attr {
+        fid,
+        kind,
+        perm,
+        nlink: if kind == FileKind::Directory { 2 } else { 1 },
+        uid: caller.uid,
+        gid: caller.gid,
+        rdev: 0,
+        size: 0,
+        blocks: 0,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        btime: BTIME,
+        size_lazy: false,
+        layout_gen: 0,
+    }
+}
+
+impl MemFs {
+    pub(crate) fn new(validity: Validity) -> Self {
+        let mut state = State { next: 1, next_cookie: 3, ..State::default() };
+        let attr = file_attr(Fid::ROOT, FileKind::Directory, 0o755, Caller::default());
+        state.add(attr, Fid::ROOT, Bytes::new());
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            seen: Arc::default(),
+            unlocked: Arc::default(),
+            lock_waits: Arc::default(),
+            waiting: Arc::default(),
+            validity,
+        }
+    }
+
+    fn try_lock(&self, fid: Fid, lock: LockHold) -> bool {
+        let mut state = self.state.lock();
+        let held = state.locks.entry(fid).or_default();
+        let clash = held.iter().any(|other| {
+            other.kind == lock.kind
+                && other.owner.owner != lock.owner.owner
+                && (other.mode == LockMode::Write || lock.mode == LockMode::Write)
+        });
+        if !clash {
+            held.push(lock);
+        }
+        !clash
+    }
+}
+
+impl State {
+    fn add(&mut self, attr: Attr, parent: Fid, target: Bytes) {
+        let fid = attr.fid;
+        let inode = Inode {
+            data: Vec::new(),
+            entries: BTreeMap::new(),
+            xattrs: BTreeMap::new(),
+            attr,
+            parent,
+            target,
+        };
+        self.inodes.insert(fid, inode);
+    }
+
+    fn inode(&mut self, fid: Fid) -> Result<&mut Inode> {
+        self.inodes.get_mut(&fid).ok_or(Errno::ESTALE)
+    }
+
+    fn find(&mut self, dir: Fid, name: &Name) -> Result<(u64, Fid)> {
+        let entries = &self.inode(dir)?.entries;
+        let found = entries.iter().find(|(_, (other, _))| other == name);
+        found.map(|(cookie, (_, fid))| (*cookie, *fid)).ok_or(Errno::ENOENT)
+    }
+
+    fn make(&mut self, caller: Caller, dir: Fid, node: &NewNode) -> Attr {
+        self.next += 1;
+        let fid = Fid { seq: Fid::SEQ_NORMAL, oid: self.next, ver: 0 };
+        let kind = node.kind.file_kind();
+        let mut attr = file_attr(fid, kind, node.perm & !node.umask, caller);
+        let mut target = Bytes::new();
+        match &node.kind {
+            CreateKind::CharDevice(device) | CreateKind::BlockDevice(device) => {
+                attr.rdev = *device;
+            }
+            CreateKind::Symlink(to) => {
+                attr.size = to.len() as u64;
+                target = Bytes::from(to.clone());
+            }
+            CreateKind::Regular | CreateKind::Directory | CreateKind::Fifo | CreateKind::Socket => {
+            }
+        }
+        self.add(attr.clone(), dir, target);
+        attr
+    }
+
+    fn enter(&mut self, dir: Fid, name: &Name, fid: Fid) -> Result<()> {
+        let cookie = self.next_cookie;
+        self.next_cookie += 1;
+        self.inode(dir)?.entries.insert(cookie, (name.clone(), fid));
+        Ok(())
+    }
+
+    fn resize(&mut self, fid: Fid, size: u64) -> Result<()> {
+        let inode = self.inode(fid)?;
+        inode.data.resize(usize::try_from(size).map_err(|_| Errno::EFBIG)?, 0);
+        inode.attr.size = size;
+        Ok(())
+    }
+
+    fn remove(&mut self, dir: Fid, name: &Name) -> Result<()> {
+        let (cookie, fid) = self.find(dir, name)?;
+        self.inode(dir)?.entries.remove(&cookie);
+        let inode = self.inode(fid)?;
+        inode.attr.nlink = inode.attr.nlink.saturating_sub(1);
+        Ok(())
+    }
+}
+
+impl Filesystem for MemFs {
+    type File = Fid;
+
+    fn root(&self) -> Fid {
+        Fid::ROOT
+    }
+
+    fn validity(&self, _fid: Fid) -> Validity {
+        self.validity
+    }
+
+    fn grants_validity(&self) -> bool {
+        self.validity != Validity::NONE
+    }
+
+    async fn lookup(&self, dir: Fid, name: &Name) -> Result<Attr> {
+        assert_ne!(name.as_bytes(), b"panic", "a test asked for this panic");
+        let mut state = self.state.lock();
+        let (_, fid) = state.find(dir, name)?;
+        Ok(state.inode(fid)?.attr.clone())
+    }
+
+    async fn lookup_parent(&self, dir: Fid) -> Result<Attr> {
+        let mut state = self.state.lock();
+        let parent = state.inode(dir)?.parent;
+        Ok(state.inode(parent)?.attr.clone())
+    }
+
+    async fn getattr(&self, fid: Fid) -> Result<Attr> {
+        Ok(self.state.lock().inode(fid)?.attr.clone())
+    }
+
+    async fn setattr(
+        &self,
+        _caller: Caller,
+        fid: Fid,
+        set: SetAttr,
+        _file: Option<&Fid>,
+    ) -> Result<Attr> {
+        self.seen.lock().setattr = set;
+        let mut state = self.state.lock();
+        if let Some(size) = set.size {
+            state.resize(fid, size)?;
+        }
+        let attr = &mut state.inode(fid)?.attr;
+        attr.perm = set.perm.unwrap_or(attr.perm);
+        attr.uid = set.uid.unwrap_or(attr.uid);
+        attr.gid = set.gid.unwrap_or(attr.gid);
+        if let Some(SetTime::At(time)) = set.mtime {
+            attr.mtime = time;
+        }
+        Ok(attr.clone())
+    }
+
+    async fn create(&self, caller: Caller, dir: Fid, name: &Name, node: NewNode) -> Result<Attr> {
+        let mut state = self.state.lock();
+        if state.find(dir, name).is_ok() {
+            return Err(Errno::EEXIST);
+        }
+        let attr = state.make(caller, dir, &node);
+        state.enter(dir, name, attr.fid)?;
+        Ok(attr)
+    }
+
+    async fn create_open(
+        &self,
+        caller: Caller,
+        dir: Fid,
+        name: &Name,
+        node: NewNode,
+        _flags: OpenFlags,
+    ) -> Result<(Attr, Fid)> {
+        let attr = self.create(caller, dir, name, node).await?;
+        let fid = attr.fid;
+        Ok((attr, fid))
+    }
+
+    async fn tmpfile(
+        &self,
+        caller: Caller,
+        dir: Fid,
+        node: NewNode,
+        _flags: OpenFlags,
+    ) -> Result<(Attr, Fid)> {
+        let mut state = self.state.lock();
+        let fid = state.make(caller, dir, &node).fid;
+        let attr = &mut state.inode(fid)?.attr;
+        attr.nlink = 0;
+        Ok((attr.clone(), fid))
+    }
+
+    async fn link(&self, _caller: Caller, fid: Fid, dir: Fid, name: &Name) -> Result<Attr> {
+        let mut state = self.state.lock();
+        state.enter(dir, name, fid)?;
+        let attr = &mut state.inode(fid)?.attr;
+        attr.nlink += 1;
+        Ok(attr.clone())
+    }
+
+    async fn unlink(&self, _caller: Caller, dir: Fid, name: &Name) -> Result<()> {
+        self.state.lock().remove(dir, name)
+    }
+
+    async fn rmdir(&self, _caller: Caller, dir: Fid, name: &Name) -> Result<()> {
+        let mut state = self.state.lock();
+        let (_, fid) = state.find(dir, name)?;
+        if !state.inode(fid)?.entries.is_empty() {
+            return Err(Errno::ENOTEMPTY);
+        }
+        state.remove(dir, name)
+    }
+
+    async fn rename(
+        &self,
+        _caller: Caller,
+        from: (Fid, &Name),
+        to: (Fid, &Name),
+        flags: RenameFlags,
+    ) -> Result<()> {
+        let mut state = self.state.lock();
+        let (cookie, fid) = state.find(from.0, from.1)?;
+        if state.find(to.0, to.1).is_ok() {
+            if flags.contains(RenameFlags::NOREPLACE) {
+                return Err(Errno::EEXIST);
+            }
+            state.remove(to.0, to.1)?;
+        }
+        state.inode(from.0)?.entries.remove(&cookie);
+        state.enter(to.0, to.1, fid)
+    }
+
+    async fn readlink(&self, fid: Fid) -> Result<Bytes> {
+        Ok(self.state.lock().inode(fid)?.target.clone())
+    }
+
+    async fn readdir(&self, dir: Fid, cookie: u64, _max: u32, _plus: bool) -> Result<DirPage> {
+        const PAGE: usize = 100;
+        let mut state = self.state.lock();
+        let parent = state.inode(dir)?.parent;
+        let behind = state.inode(dir)?.entries.range(cookie + 1..);
+        let listed: Vec<_> = behind.take(PAGE).map(|(at, to)| (*at, to.clone())).collect();
+        let eof = listed.len() < PAGE;
+        let mut entries = Vec::new();
+        for (cookie, (name, fid)) in listed {
+            let attr = state.inode(fid)?.attr.clone();
+            entries.push(DirEntry { name, cookie, fid, kind: attr.kind, attr: Some(attr) });
+        }
+        Ok(DirPage { entries, eof, parent })
+    }
+
+    async fn fsyncdir(&self, _dir: Fid) -> Result<()> {
+        Ok(())
+    }
+
+    async fn statfs(&self) -> Result<StatFs> {
+        Ok(StatFs {
+            bytes_total: 40 << 30,
+            bytes_free: 30 << 30,
+            bytes_available: 20 << 30,
+            inodes_used: 10,
+            inodes_free: 90,
+            ..StatFs::default()
+        })
+    }
+
+    async fn syncfs(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn getxattr(&self, fid: Fid, name: &[u8]) -> Result<Bytes> {
+        self.state.lock().inode(fid)?.xattrs.get(name).cloned().ok_or(Errno::ENODATA)
+    }
+
+    async fn setxattr(
+        &self,
+        _caller: Caller,
+        fid: Fid,
+        name: &[u8],
+        value: Bytes,
+        how: XattrSet,
+        _kill_sgid: bool,
+    ) -> Result<()> {
+        let mut state = self.state.lock();
+        let xattrs = &mut state.inode(fid)?.xattrs;
+        match (how, xattrs.contains_key(name)) {
+            (XattrSet::Create, true) => return Err(Errno::EEXIST),
+            (XattrSet::Replace, false) => return Err(Errno::ENODATA),
+            _ => xattrs.insert(name.to_vec(), value),
+        };
+        Ok(())
+    }
+
+    async fn listxattr(&self, fid: Fid) -> Result<Vec<Bytes>> {
+        let mut state = self.state.lock();
+        Ok(state.inode(fid)?.xattrs.keys().map(|name| Bytes::from(name.clone())).collect())
+    }
+
+    async fn removexattr(&self, _caller: Caller, fid: Fid, name: &[u8]) -> Result<()> {
+        let removed = self.state.lock().inode(fid)?.xattrs.remove(name);
+        removed.map(drop).ok_or(Errno::ENODATA)
+    }
+
+    async fn open(&self, _caller: Caller, fid: Fid, flags: OpenFlags) -> Result<Fid> {
+        if flags.contains(OpenFlags::TRUNCATE) {
+            self.state.lock().resize(fid, 0)?;
+        }
+        Ok(fid)
+    }
+
+    async fn read(&self, file: &Fid, offset: u64, len: u64) -> Result<Vec<Bytes>> {
+        let mut state = self.state.lock();
+        let data = &state.inode(*file)?.data;
+        let at = |offset: u64| usize::try_from(offset).map_or(data.len(), |o| o.min(data.len()));
+        let part = &data[at(offset)..at(offset.saturating_add(len))];
+        // In small pieces, so that answers have many.
+        Ok(part.chunks(50_000).map(Bytes::copy_from_slice).collect())
+    }
+
+    async fn write(&self, file: &Fid, offset: u64, data: Bytes, flags: WriteFlags) -> Result<()> {
+        let mut seen = self.seen.lock();
+        seen.write_max = seen.write_max.max(data.len());
+        seen.write_flags = flags;
+        drop(seen);
+        let mut state = self.state.lock();
+        let size = state.inode(*file)?.attr.size;
+        let offset = if flags.contains(WriteFlags::APPEND) { size } else { offset };
+        let end = offset.checked_add(data.len() as u64).ok_or(Errno::EFBIG)?;
+        if end > size {
+            state.resize(*file, end)?;
+        }
+        let range = usize::try_from(offset).unwrap()..usize::try_from(end).unwrap();
+        state.inode(*file)?.data[range].copy_from_slice(&data);
+        Ok(())
+    }
+
+    async fn flush(&self, _file: &Fid) -> Result<()> {
+        Ok(())
+    }
+
+    async fn fsync(&self, _file: &Fid, _data_only: bool) -> Result<()> {
+        Ok(())
+    }
+
+    async fn release(&self, _file: &Fid) -> Result<()> {
+        self.seen.lock().released += 1;
+        Ok(())
+    }
+
+    async fn fallocate(&self, file: &Fid, mode: AllocateMode, offset: u64, len: u64) -> Result<()> {
+        if mode != AllocateMode::Reserve {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let mut state = self.state.lock();
+        let size = state.inode(*file)?.attr.size.max(offset + len);
+        state.resize(*file, size)
+    }
+
+    async fn lseek(&self, file: &Fid, from: SeekFrom) -> Result<u64> {
+        let size = self.state.lock().inode(*file)?.attr.size;
+        match from {
+            SeekFrom::Data(at) | SeekFrom::Hole(at) if at >= size => Err(Errno::ENXIO),
+            SeekFrom::Data(at) => Ok(at),
+            SeekFrom::Hole(_) => Ok(size),
+        }
+    }
+
+    async fn copy_file_range(&self, from: (&Fid, u64), to: (&Fid, u64), len: u64) -> Result<u64> {
+        let data = self.read(from.0, from.1, len).await?.concat();
+        let copied = data.len() as u64;
+        self.write(to.0, to.1, data.into(), WriteFlags::empty()).await?;
+        Ok(copied)
+    }
+
+    async fn lock(&self, fid: Fid, lock: LockHold, wait: bool) -> Result<()> {
+        loop {
+            let unlocked = self.unlocked.notified();
+            if self.try_lock(fid, lock) {
+                return Ok(());
+            }
+            if !wait {
+                return Err(Errno::EAGAIN);
+            }
+            let waiting = Waiting::begin(&self.waiting);
+            self.lock_waits.notify_one();
+            unlocked.await;
+            drop(waiting);
+        }
+    }
+
+    async fn unlock(
+        &self,
+        fid: Fid,
+        kind: LockKind,
+        owner: LockOwner,
+        _start: u64,
+        _end: u64,
+    ) -> Result<()> {
+        self.seen.lock().unlocks.push((kind, owner.owner));
+        let mut state = self.state.lock();
+        let held = state.locks.entry(fid).or_default();
+        held.retain(|lock| lock.kind != kind || lock.owner.owner != owner.owner);
+        self.unlocked.notify_waiters();
+        Ok(())
+    }
+
+    async fn test_lock(&self, fid: Fid, lock: LockHold) -> Result<Option<LockHold>> {
+        let state = self.state.lock();
+        let held = state.locks.get(&fid).into_iter().flatten();
+        Ok(held
+            .copied()
+            .find(|other| other.kind == lock.kind && other.owner.owner != lock.owner.owner))
+    }
+}
+
+/// Counts a waiting lock request, until it is dropped.
+struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    fn begin(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
