@@ -241,6 +241,9 @@ pub enum ConfigError {
 
 /// Prefix of the environment variables that are settings.
 const ENV_PREFIX: &str = "NACRE_";
+/// Tells tests and benchmarks which binary to run; the binary itself may see it, and it is no
+/// setting.
+const ENV_BINARY: &str = "NACRE_BIN";
 
 impl Settings {
     /// Reads the layers: `file`, if any; `env`, of which only names with the prefix count; and
@@ -265,6 +268,9 @@ impl Settings {
         env.sort_unstable();
         for (name, value) in env {
             let Some(key) = name.strip_prefix(ENV_PREFIX) else { continue };
+            if name == ENV_BINARY {
+                continue;
+            }
             let key = key.to_ascii_lowercase();
             let from = format!("environment variable {name}");
             let (section, key) = key.split_once('_').ok_or_else(|| unknown(&from, &key))?;

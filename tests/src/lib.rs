@@ -1,1 +1,10 @@
-//! tests.
+//! The harness: real daemons on this machine, faults, and checks that everything is well after.
+
+pub mod binary;
+pub mod cluster;
+pub mod daemon;
+pub mod logs;
+pub mod wait;
+
+pub use cluster::{Cluster, Shape};
+pub use daemon::Role;

@@ -161,10 +161,9 @@ impl MemDisk {
             for (at, change) in std::mem::take(&mut file.pending) {
                 match crash {
                     Crash::Process => file.durable.apply(&change),
-                    Crash::DropAll => {}
                     Crash::Prefix if at < cut => file.durable.apply(&change),
                     Crash::Prefix if at == cut => tear(&mut file.durable, change, &mut rng),
-                    Crash::Prefix => {}
+                    Crash::DropAll | Crash::Prefix => {}
                     Crash::Pages => scatter(&mut file.durable, change, PAGE_BYTES, &mut rng),
                     Crash::Sectors => scatter(&mut file.durable, change, 512, &mut rng),
                 }

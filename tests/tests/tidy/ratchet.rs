@@ -1,12 +1,16 @@
 //! Lengths that may only shrink, and words that may not appear.
 
-use crate::tree::{files, is_rust, none, product_sources, read};
+use crate::tree::{files, has_extension, is_rust, none, product_sources, read};
 
 const FILE_LINES_MAX: usize = 500;
 
 /// Files that are longer, with the length they must not exceed and why they are one file. Lower
 /// the number when the file shrinks.
-const LONG_FILES: &[(&str, usize, &str)] = &[];
+const LONG_FILES: &[(&str, usize, &str)] = &[(
+    "node/src/disk/mem.rs",
+    540,
+    "one model of a disk: its calls and its crash share one state",
+)];
 
 /// Functions beyond clippy's `too-many-lines-threshold` in each file: never more than this.
 const LONG_FUNCTIONS: &[(&str, usize)] = &[];
@@ -74,7 +78,7 @@ fn nothing_unfinished_and_no_foreign_path_is_in_the_tree() {
         concat!("/wo", "rk/"),
     ];
     let mut complaints = Vec::new();
-    for file in files().iter().filter(|file| !file.ends_with(".lock")) {
+    for file in files().iter().filter(|file| !has_extension(file, "lock")) {
         let Ok(text) = std::fs::read_to_string(crate::tree::root().join(file)) else { continue };
         for (index, line) in text.lines().enumerate() {
             for word in words.iter().filter(|word| line.contains(**word)) {

@@ -66,7 +66,12 @@ pub(crate) fn is_test(file: &str) -> bool {
 
 /// Whether a file is Rust.
 pub(crate) fn is_rust(file: &str) -> bool {
-    Path::new(file).extension().is_some_and(|extension| extension == "rs")
+    has_extension(file, "rs")
+}
+
+/// Whether a file's name ends so.
+pub(crate) fn has_extension(file: &str, extension: &str) -> bool {
+    Path::new(file).extension().is_some_and(|actual| actual == extension)
 }
 
 /// The part of a source that is compiled into the product: what stands before its tests, without
