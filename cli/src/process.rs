@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args::{ChildArgs, ConfigArgs};
 
 /// A daemon that was asked to stop has so long to do it.
-const STOP_MAX: Duration = Duration::from_secs(10);
+const STOP_MAX: Duration = Duration::from_secs(12);
 
 /// Loads the layers.
 pub(crate) fn settings(args: &ConfigArgs) -> anyhow::Result<Settings> {

@@ -69,7 +69,10 @@ impl Client {
             map.as_ref().is_some_and(|map| map.mdt(nacre_model::MdtIndex(0)).is_some())
         });
         let ready = tokio::time::timeout(config.connect_deadline, ready).await;
-        if !matches!(ready, Ok(Ok(_))) {
+        // The map must not stay borrowed while the MDS is waited for.
+        let found = matches!(ready, Ok(Ok(_)));
+        drop(ready);
+        if !found {
             return Err(ClientError::Unreachable {
                 fsname: config.fsname.clone(),
                 role: "mgs that knows an mds",

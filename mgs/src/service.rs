@@ -92,7 +92,7 @@ impl Service {
         let (store, saved) = (Arc::clone(&self.core.store), next.clone());
         self.core.blocking.run(move || store.save(&saved)).await?;
         log_changes(&current.state.map, &next.map);
-        metrics::gauge!("nacre_mgs_map_version").set(precise(next.map.version));
+        metrics::counter!("nacre_mgs_map_changes_total").absolute(next.map.version);
         self.core.map.send_if_modified(|map| {
             let newer = map.version != next.map.version;
             if newer {
@@ -216,12 +216,6 @@ impl Service {
         });
         Ok(Box::pin(ReceiverStream::new(rx)))
     }
-}
-
-/// A version as a gauge has it.
-#[expect(clippy::cast_precision_loss, reason = "versions stay far below 2^52")]
-fn precise(version: u64) -> f64 {
-    version as f64
 }
 
 fn log_changes(before: &ClusterMap, after: &ClusterMap) {

@@ -75,7 +75,9 @@ fn in_background(call: &Call, options: &Options) -> anyhow::Result<ExitCode> {
     let exe = std::env::current_exe().context("find this program")?;
     let mut command = Command::new(exe);
     command.arg0("nacre").arg("mount").arg("--announce").arg("--background");
-    command.arg(&call.source).arg(&call.target);
+    command.arg(&call.source);
+    // It leaves this folder, so that it keeps nothing busy.
+    command.arg(super::table::absolute(call.target.as_ref()).context("mount point")?);
     for list in &call.options {
         command.arg("-o").arg(list);
     }

@@ -5,26 +5,111 @@ pub(crate) mod options;
 pub(crate) mod source;
 pub(crate) mod table;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use nacre_client::config::AtimePolicy;
+use nacre_client::fuse::{Ended, LockScope, MountOptions, mount_and_serve};
+use nacre_client::{Client, ClientConfig};
+use nacre_node::config::ClientSettings;
+use nacre_node::{Scope, SystemClock, TcpNet, telemetry};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::args::MountArgs;
-use options::{Atime, Options};
+use crate::process;
+use options::{Atime, Locks, Options};
 use source::Source;
 
 /// Mounts, and serves the mount until it is unmounted or a signal comes.
-pub(crate) fn main(args: MountArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn main(mut args: MountArgs) -> anyhow::Result<ExitCode> {
     let options = Options::parse(args.options.iter().map(String::as_str))?;
     let source: Source = args.source.parse()?;
     if options.remount {
         remount(&args.target, &options)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let _ = source;
-    anyhow::bail!("the client is not part of this version")
+    if args.background {
+        rustix::process::setsid().context("leave the terminal")?;
+    }
+    args.config.config = args.config.config.or_else(|| options.config.clone());
+    args.config.set.extend(options.set.iter().cloned());
+    let settings = process::settings(&args.config)?;
+    let target = table::absolute(&args.target).context("mount point")?;
+    let client = settings.client.clone();
+    process::run(&settings, args.child, move |stop| async move {
+        serve(args.source, &source, target, &options, &client, stop).await
+    })
+}
+
+async fn serve(
+    name: String,
+    source: &Source,
+    target: PathBuf,
+    options: &Options,
+    settings: &ClientSettings,
+    stop: Scope,
+) -> anyhow::Result<()> {
+    // Outlives the mount: the last writes leave after it is gone.
+    let scope = Scope::new();
+    let config = client_config(source, options, settings, scope.clone());
+    let client = tokio::select! {
+        client = Client::connect(config) => client?,
+        () = stop.stopped() => return Ok(()),
+    };
+    let mount = MountOptions {
+        source: name,
+        target: target.clone(),
+        flags: kernel_flags(options),
+        allow_other: options.allow_other,
+        locks: match options.locks {
+            Locks::Cluster => LockScope::Cluster,
+            Locks::Local => LockScope::Local,
+            Locks::None => LockScope::None,
+        },
+    };
+    let ready = || {
+        tracing::info!(target = %target.display(), "mounted");
+        telemetry::set_ready(true);
+    };
+    let served = mount_and_serve(client.clone(), mount, stop, ready).await;
+    let flushed = client.disconnect().await;
+    scope.join().await;
+    match served? {
+        Ended::Unmounted => tracing::info!("unmounted"),
+        Ended::Busy => tracing::warn!("unmounted while files are open: they give ENOTCONN now"),
+        Ended::Aborted => tracing::warn!("the connection to the kernel was ended by force"),
+    }
+    flushed.context("write out what was not yet written")
+}
+
+fn client_config(
+    source: &Source,
+    options: &Options,
+    settings: &ClientSettings,
+    scope: Scope,
+) -> ClientConfig {
+    let (net, clock) = (Arc::new(TcpNet), Arc::new(SystemClock));
+    let mut config =
+        ClientConfig::new(net, clock, scope, source.mgs.clone(), source.fsname.as_str());
+    config.subdir = source.subdir.clone().into_bytes();
+    config.read_only = options.read_only;
+    config.atime = match options.atime {
+        Atime::Relatime => AtimePolicy::Relatime,
+        Atime::Noatime => AtimePolicy::Noatime,
+        Atime::Strictatime => AtimePolicy::Strictatime,
+    };
+    config.connect_deadline = Duration::from_secs(options.retry_seconds);
+    config.mds_deadline = Duration::from_secs(settings.mds_deadline_seconds);
+    config.ost_deadline = Duration::from_secs(settings.ost_deadline_seconds);
+    // Within 32 bits: Settings::validate has seen to it.
+    config.dirty_bytes_max = u32::try_from(settings.dirty_bytes_max.0).unwrap_or(u32::MAX);
+    config.readahead_bytes_max = u32::try_from(settings.readahead_bytes_max.0).unwrap_or(u32::MAX);
+    config.retained_bytes_max = settings.retained_bytes_max.0;
+    config.rpc_bytes = settings.rpc_bytes.0;
+    config
 }
 
 /// Changes the flags of a mount that is there. The kernel enforces them.
