@@ -7,6 +7,7 @@ macro_rules! point {
     };
 }
 
+pub mod check;
 pub mod error;
 mod metrics;
 pub mod object;

@@ -61,9 +61,10 @@ impl ObjectStore {
         let count = ids.len();
         self.clean_all(ids)?;
         self.sealed(self.intents.compact())?;
-        self.metrics.doubtful.set(gauge(self.slots.doubtful_count()));
-        self.metrics.open.set(gauge(self.slots.count()));
-        self.metrics.graves.set(gauge(self.graves.len()));
+        self.metrics.doubtful.set(gauge(self.slots.doubtful_count() as u64));
+        self.metrics.open.set(gauge(self.slots.count() as u64));
+        let (gone, replaced) = self.graves.counts();
+        self.metrics.graves.set(gauge(gone.saturating_add(replaced)));
         Ok(count)
     }
 
@@ -178,6 +179,6 @@ impl ObjectStore {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge shows counts far below 2^53")]
-fn gauge(count: usize) -> f64 {
+fn gauge(count: u64) -> f64 {
     count as f64
 }

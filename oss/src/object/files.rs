@@ -63,6 +63,20 @@ impl Files {
         }
     }
 
+    /// Opens what is there without making anything, and tells whether there is an `.m`: without,
+    /// nothing but the data may be read.
+    pub(crate) fn look(disk: &dyn Disk, id: ObjectId) -> io::Result<(Self, bool)> {
+        let (data, meta) = paths(id);
+        let data = disk.open(&data)?;
+        match disk.open(&meta) {
+            Ok(meta) => Ok((Self { data, meta }, true)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok((Self { meta: Arc::clone(&data), data }, false))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes both; `.m` first, so that data never stands without its checksums after a kill.
     pub(crate) fn create(disk: &dyn Disk, id: ObjectId) -> io::Result<Self> {
         point!("oss::files::create");

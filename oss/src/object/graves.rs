@@ -29,6 +29,8 @@ use crate::error::OssError;
 
 /// Most objects that either ring remembers.
 pub(crate) const GRAVES_MAX: usize = 1 << 16;
+const GONE: &str = "graves.gone";
+const REPLACED: &str = "graves.replaced";
 const RECORD_BYTES: usize = 64;
 const COVERED: usize = RECORD_BYTES - 4;
 
@@ -48,7 +50,8 @@ pub(crate) struct Graves {
 }
 
 struct Ring {
-    file: Arc<dyn DiskFile>,
+    /// None where there is nothing to read, and nothing is to be written.
+    file: Option<Arc<dyn DiskFile>>,
     inner: Mutex<Inner>,
 }
 
@@ -62,10 +65,22 @@ struct Inner {
 
 impl Graves {
     pub(crate) fn open(disk: &dyn Disk) -> Result<Self, OssError> {
-        let open = |name| Ring::open(disk, name).map_err(OssError::disk("open graves"));
-        let graves = Self { gone: open("graves.gone")?, replaced: open("graves.replaced")? };
+        let make = |name| disk.create(Path::new(name)).and_then(|file| Ring::read(Some(file)));
+        let ring = |name| make(name).map_err(OssError::disk("open graves"));
+        let graves = Self { gone: ring(GONE)?, replaced: ring(REPLACED)? };
         disk.sync_dir(Path::new("")).map_err(OssError::disk("open graves"))?;
         Ok(graves)
+    }
+
+    /// To look at, in a folder that nobody serves.
+    pub(crate) fn read(disk: &dyn Disk) -> Result<Self, OssError> {
+        let look = |name| match disk.open(Path::new(name)) {
+            Ok(file) => Ring::read(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ring::read(None),
+            Err(error) => Err(error),
+        };
+        let ring = |name| look(name).map_err(OssError::disk("open graves"));
+        Ok(Self { gone: ring(GONE)?, replaced: ring(REPLACED)? })
     }
 
     /// What became of an object, if it was destroyed and not long forgotten.
@@ -85,18 +100,22 @@ impl Graves {
         }
     }
 
-    /// How many are remembered, of both kinds.
-    pub(crate) fn len(&self) -> usize {
-        self.gone.inner.lock().order.len() + self.replaced.inner.lock().order.len()
+    /// How many are remembered: gone, and replaced.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let count = |ring: &Ring| ring.inner.lock().order.len() as u64;
+        (count(&self.gone), count(&self.replaced))
     }
 }
 
 impl Ring {
-    fn open(disk: &dyn Disk, name: &str) -> io::Result<Self> {
-        let file = disk.create(Path::new(name))?;
-        let len = usize::try_from(file.len()?).unwrap_or(usize::MAX);
+    fn read(file: Option<Arc<dyn DiskFile>>) -> io::Result<Self> {
+        let len = file.as_ref().map_or(Ok(0), |file| file.len())?;
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
         let mut bytes = vec![0; len.min(GRAVES_MAX * RECORD_BYTES)];
-        file.read_at(&mut bytes, 0)?;
+        if let Some(file) = &file {
+            point!("oss::graves::read");
+            file.read_at(&mut bytes, 0)?;
+        }
         let mut records: Vec<_> =
             bytes.as_chunks::<RECORD_BYTES>().0.iter().filter_map(parse).collect();
         records.sort_unstable();
@@ -113,6 +132,7 @@ impl Ring {
     }
 
     fn add(&self, ids: &[ObjectId]) -> io::Result<()> {
+        let file = self.file.as_ref().ok_or(io::ErrorKind::ReadOnlyFilesystem)?;
         let mut records = Vec::with_capacity(ids.len());
         {
             let mut inner = self.inner.lock();
@@ -126,10 +146,10 @@ impl Ring {
             let Some(first) = run.first() else { continue };
             let bytes: Vec<u8> = run.iter().flat_map(|&(seq, id)| record(seq, id)).collect();
             point!("oss::graves::write");
-            self.file.write_at(&bytes, place(first.0))?;
+            file.write_at(&bytes, place(first.0))?;
         }
         point!("oss::graves::sync");
-        self.file.sync_data()
+        file.sync_data()
     }
 }
 

@@ -42,7 +42,8 @@ use super::header::Reader;
 use super::ranges::RangeSet;
 use crate::error::OssError;
 
-const FILE: &str = "intents";
+/// Name of the log in the OST's folder.
+pub(crate) const FILE: &str = "intents";
 const AREA_BYTES: u64 = 1 << 20;
 const RECORDS_START: u64 = 4096;
 const RECORD_BYTES: usize = 64;
@@ -303,6 +304,17 @@ fn make(disk: &dyn Disk) -> io::Result<Arc<dyn DiskFile>> {
         disk.sync_dir(Path::new(""))?;
     }
     Ok(file)
+}
+
+/// What the log of a folder that nobody serves names.
+pub(crate) fn leftovers(disk: &dyn Disk) -> Result<BTreeMap<ObjectId, RangeSet>, OssError> {
+    let file = match disk.open(Path::new(FILE)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(OssError::disk("open intent log")(error)),
+    };
+    let (inner, _) = read(&*file)?;
+    Ok(inner.live.into_iter().map(|(id, live)| (id, live.retiring)).collect())
 }
 
 /// What the area in force says, and whether the stop before was clean.

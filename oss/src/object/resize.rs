@@ -44,7 +44,12 @@ impl ObjectStore {
             files.clear_sums(size.div_ceil(BLOCK), None).map_err(at())?;
             last.map_or(Ok(()), |sum| files.write_sums(size / BLOCK, &[sum])).map_err(at())
         };
-        put().inspect_err(|_| distrust(slot, block_start(size), block_end(now)))
+        put().inspect_err(|_| {
+            distrust(slot, block_start(size), block_end(now));
+            // It may be cut already. Nobody else moves the end: all beyond is held.
+            let len = files.len().unwrap_or(now);
+            slot.present(|present| present.size = len);
+        })
     }
 
     /// Zeroes a range and gives its space back; the size stays. `None`: there is no such object.

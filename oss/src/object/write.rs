@@ -57,7 +57,12 @@ impl ObjectStore {
                     files.write(data, offset).map_err(OssError::at("write data", id))?;
                     files.write_sums(first, &sums).map_err(OssError::at("write checksums", id))
                 };
-                put().inspect_err(|_| distrust(slot, block_start(offset), block_end(end)))?;
+                put().inspect_err(|_| {
+                    distrust(slot, block_start(offset), block_end(end));
+                    // What is there of it is there to stay: nobody may count on zeros beyond the end.
+                    let len = files.len().unwrap_or(end);
+                    slot.present(|present| present.size = present.size.max(len));
+                })?;
                 Ok(size.max(end))
             })?
             .expect("an absent object was made");
