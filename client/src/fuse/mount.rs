@@ -58,10 +58,11 @@ pub enum MountError {
     },
 }
 
-/// Mounts. A mount that stands on the same directory, and whose process is gone, is taken away
-/// first.
-pub(super) fn mount(options: &MountOptions) -> Result<Device, MountError> {
+/// Mounts, and makes `options.target` the path that it will be unmounted by. A mount that stands on
+/// the same directory, and whose process is gone, is taken away first.
+pub(super) fn mount(options: &mut MountOptions) -> Result<Device, MountError> {
     clear_stale(&options.target)?;
+    options.target = options.target.canonicalize().map_err(|source| at(&options.target, source))?;
     if rustix::process::geteuid().is_root() {
         mount_directly(options)
     } else {
@@ -122,7 +123,7 @@ fn mount_directly(options: &MountOptions) -> Result<Device, MountError> {
 /// What became of a mount that was to be undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unmounted {
-    /// It is gone.
+    /// It is gone from here; other mount namespaces may have it still.
     Now,
     /// It is out of sight; whoever has files open in it goes on until they are closed.
     WhenIdle,
@@ -135,8 +136,9 @@ pub(super) fn unmount(target: &Path) -> io::Result<Unmounted> {
         return fusermount::unmount(target).map(|()| Unmounted::WhenIdle);
     }
     match rustix::mount::unmount(target, UnmountFlags::NOFOLLOW) {
-        // EINVAL: somebody else was faster.
-        Ok(()) | Err(Errno::INVAL) => Ok(Unmounted::Now),
+        Ok(()) => Ok(Unmounted::Now),
+        // Somebody else was faster, and lazy.
+        Err(Errno::INVAL) => Ok(Unmounted::WhenIdle),
         Err(Errno::BUSY) => {
             rustix::mount::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?;
             Ok(Unmounted::WhenIdle)

@@ -16,7 +16,8 @@ use super::options::MountOptions;
 use super::readahead;
 use super::session::Session;
 
-/// How long a mount that was asked to end is served while files in it are open.
+/// How long a mount that was asked to end is served while files in it are open, and then how long
+/// requests are waited for that were begun.
 const BUSY_GRACE: Duration = Duration::from_secs(5);
 /// Blocking calls of one mount: mounting, unmounting.
 const BLOCKING_CALLS: usize = 2;
@@ -63,25 +64,26 @@ pub enum Ended {
 /// unmounted (lazily, if it is busy).
 ///
 /// `ready` is called once when the mount can be used. Every request that was begun is answered
-/// before this returns. What the file system itself holds back is its owner's to flush.
+/// before this returns, unless it says [`Ended::Busy`]. What the file system itself holds back is
+/// its owner's to flush.
 ///
 /// # Cancel safety
 /// Not safe: the mount would stand without anybody to serve it.
 pub async fn mount_and_serve<F: Filesystem>(
     fs: F,
-    options: MountOptions,
+    mut options: MountOptions,
     stop: Scope,
     ready: impl FnOnce() + Send,
 ) -> Result<Ended, ServeError> {
     let blocking = Blocking::threads(BLOCKING_CALLS);
     let pool = BufferPool::default();
     let readdirplus = fs.grants_validity();
-    let (wanted, buffers) = (options.clone(), pool.clone());
-    let (device, negotiated) = blocking
+    let buffers = pool.clone();
+    let (device, negotiated, options) = blocking
         .run(move || {
-            let device = mount::mount(&wanted)?;
-            let negotiated = handshake(&device, &buffers, wanted.locks, readdirplus)?;
-            Ok::<_, ServeError>((device, negotiated))
+            let device = mount::mount(&mut options)?;
+            let negotiated = handshake(&device, &buffers, options.locks, readdirplus)?;
+            Ok::<_, ServeError>((device, negotiated, options))
         })
         .await?;
     let requests = Scope::new();
@@ -94,8 +96,12 @@ pub async fn mount_and_serve<F: Filesystem>(
         end = readers.ended() => ended(end),
         () = stop.stopped() => unmount(&blocking, &options, &mut readers).await,
     };
-    requests.join().await;
-    ended
+    // Unlimited only in theory: a lock that is waited for, in a mount that is still busy.
+    let finished = tokio::time::timeout(BUSY_GRACE, requests.join()).await;
+    match (finished, ended) {
+        (Err(_), Ok(Ended::Unmounted)) => Ok(Ended::Busy),
+        (_, ended) => ended,
+    }
 }
 
 /// Mounts left by a failure are the business of the next mount, which clears them.
@@ -121,12 +127,13 @@ async fn unmount(
 ) -> Result<Ended, ServeError> {
     let target = options.target.clone();
     let unmounted = blocking.run(move || mount::unmount(&target)).await;
-    match unmounted {
-        Ok(Unmounted::Now) => ended(readers.ended().await),
-        Ok(Unmounted::WhenIdle) => match tokio::time::timeout(BUSY_GRACE, readers.ended()).await {
-            Ok(end) => ended(end),
-            Err(_) => Ok(Ended::Busy),
-        },
-        Err(source) => Err(ServeError::Unmount { target: options.target.clone(), source }),
+    let unmounted = unmounted
+        .map_err(|source| ServeError::Unmount { target: options.target.clone(), source })?;
+    if unmounted == Unmounted::WhenIdle {
+        tracing::info!("the mount is busy: out of sight, but served a little longer");
+    }
+    match tokio::time::timeout(BUSY_GRACE, readers.ended()).await {
+        Ok(end) => ended(end),
+        Err(_) => Ok(Ended::Busy),
     }
 }

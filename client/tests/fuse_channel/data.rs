@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use nacre_client::WriteFlags;
@@ -134,4 +135,27 @@ fn every_open_is_released_once() {
     // Unmounting waits for what was released.
     drop(mount);
     assert_eq!(seen.lock().released, 20);
+}
+
+#[test]
+#[expect(unsafe_code, reason = "mapping a file is unsafe by nature")]
+fn a_shared_mapping_is_written_back_by_page() {
+    const LEN: usize = 10_000;
+    let Some(mount) = Mounted::new() else { return };
+    let path = mount.path("file");
+    fs::write(&path, vec![b'.'; LEN]).unwrap();
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    let (protection, fd) = (libc::PROT_READ | libc::PROT_WRITE, file.as_raw_fd());
+    // SAFETY: a fresh mapping of a file that stays as long as it is; byte 5000 is within it, and
+    // nothing refers to it when it is unmapped.
+    unsafe {
+        let start = libc::mmap(std::ptr::null_mut(), LEN, protection, libc::MAP_SHARED, fd, 0);
+        assert_ne!(start, libc::MAP_FAILED);
+        start.cast::<u8>().add(5000).write(b'x');
+        assert_eq!(libc::msync(start, LEN, libc::MS_SYNC), 0);
+        assert_eq!(libc::munmap(start, LEN), 0);
+    }
+    assert!(mount.fs.seen.lock().write_flags.contains(WriteFlags::PAGE_CACHE));
+    let text = fs::read(&path).unwrap();
+    assert_eq!((text.len(), text[5000], text[4999]), (LEN, b'x', b'.'));
 }

@@ -8,6 +8,7 @@
 
 mod data;
 mod ending;
+mod handles;
 mod harness;
 mod locks;
 mod memfs;
