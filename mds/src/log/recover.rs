@@ -6,9 +6,12 @@ use std::sync::Arc;
 use nacre_node::{Disk, DiskFile};
 
 use super::record::{self, Record};
-use super::segment::{self, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::segment::{self, HEADER_LEN, SegmentHeader};
 use super::writer::{Log, Open};
 use super::{LogConfig, LogError, io_error};
+
+/// No two records that may both be in the log are further apart: it bounds what is checked.
+const INDEX_REACH: u64 = 1 << 32;
 
 /// A log that has been found, but not read yet.
 pub struct LogReader {
@@ -19,6 +22,8 @@ pub struct LogReader {
 
 struct Found {
     first: u64,
+    /// `None` if it is bad, or says another index than the name.
+    header: Option<SegmentHeader>,
     path: PathBuf,
     file: Arc<dyn DiskFile>,
 }
@@ -40,14 +45,18 @@ impl LogReader {
         for first in segment::list(&*disk, dir).map_err(io_error("list", dir))? {
             let path = segment::path_of(dir, first);
             let file = disk.open(&path).map_err(io_error("open", &path))?;
-            found.push(Found { first, path, file });
+            let mut bytes = vec![0; HEADER_LEN];
+            let got = file.read_at(&mut bytes, 0).map_err(io_error("read", &path))?;
+            bytes.truncate(got);
+            let header = SegmentHeader::decode(&bytes).filter(|header| header.first == first);
+            found.push(Found { first, header, path, file });
         }
         Ok(Self { disk, config, found })
     }
 
     /// Index of the oldest record that may be there; `None` without segments.
     pub fn first_index(&self) -> Option<u64> {
-        self.found.first().map(|found| found.first)
+        self.found.iter().find_map(|found| found.header).map(|header| header.first)
     }
 
     /// Shows `visit` all good records from index `from` on, cuts a torn tail off, and opens the
@@ -61,61 +70,43 @@ impl LogReader {
         from: u64,
         visit: &mut dyn FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<Log, E> {
-        let Some(oldest) = self.first_index() else {
+        let begins_before = |found: &Found| found.header.is_some_and(|h| h.first <= from);
+        let Some(start) = self.found.iter().rposition(begins_before) else {
+            if let Some(oldest) = self.first_index() {
+                return Err(LogError::Gap { needed: from, oldest }.into());
+            }
+            // A first segment that was being made when the machine stopped.
+            self.damage_behind(0, from)?;
             return Ok(Log::create(self.disk, self.config, from)?);
         };
-        if oldest > from {
-            return Err(LogError::Gap { needed: from, oldest }.into());
-        }
-        let start = self.found.iter().rposition(|found| found.first <= from).unwrap_or(0);
         let mut next = self.found.get(start).map_or(from, |found| found.first);
         let mut last = start;
-        let mut end = SEGMENT_HEADER_BYTES;
+        let mut end = HEADER_LEN;
         for (at, found) in self.found.iter().enumerate().skip(start) {
-            let bytes = segment::read(&*found.file).map_err(io_error("read", &found.path))?;
-            let Some(scanned) = scan(&bytes, found.first, next, from, visit)? else {
+            // A bad header: it was being made when the machine stopped. Another index: what is
+            // before it was torn.
+            if found.header.is_none_or(|header| header.first != next) {
                 break;
-            };
-            (last, next, end) = (at, scanned.next, scanned.end as u64);
-            let rest = bytes.get(scanned.end..).unwrap_or(&[]);
-            self.damage_in(found, scanned.end, rest, next)?;
-        }
-        for found in self.found.iter().skip(last + 1) {
-            let bytes = segment::read(&*found.file).map_err(io_error("read", &found.path))?;
-            let header = SegmentHeader::decode(&bytes);
-            if header.is_some_and(|header| header.first == found.first && header.durable >= next) {
-                let (path, offset) = (found.path.clone(), 0);
-                return Err(LogError::Damaged { path, offset, index: next }.into());
             }
-            self.damage_in(found, 0, &bytes, next)?;
+            let bytes = segment::read(&*found.file).map_err(io_error("read", &found.path))?;
+            let scanned = scan(&bytes, next, from, visit)?;
+            (last, next, end) = (at, scanned.next, scanned.end);
+            damage_in(found, end, &bytes, next)?;
         }
-        Ok(self.cut(last, next, end)?)
+        self.damage_behind(last + 1, next)?;
+        Ok(self.cut(last, next, end as u64)?)
     }
 
-    /// Finds out whether the records from `next` on, of which none is good at `offset`, had been
-    /// durable: a later record that is good would say so.
-    fn damage_in(
-        &self,
-        found: &Found,
-        offset: usize,
-        bytes: &[u8],
-        next: u64,
-    ) -> Result<(), LogError> {
-        if bytes.iter().all(|byte| *byte == 0) {
-            return Ok(());
-        }
-        // An index cannot be further away than there is room for records.
-        let room = u64::MAX / 2;
-        for at in (0..bytes.len()).step_by(record::ALIGN_BYTES) {
-            let bytes = bytes.get(at..).unwrap_or(&[]);
-            let near = |(index, _)| index > next && index - next < room;
-            if record::peek(bytes).is_some_and(near)
-                && let Some((later, _)) = record::decode(bytes)
-                && later.durable >= next
-            {
-                let (path, offset) = (found.path.clone(), offset as u64);
+    /// The segments from number `at` on are to be thrown away: had any record from `next` on
+    /// been durable?
+    fn damage_behind(&self, at: usize, next: u64) -> Result<(), LogError> {
+        for found in self.found.iter().skip(at) {
+            if found.header.is_some_and(|header| header.durable >= next) {
+                let (path, offset) = (found.path.clone(), 0);
                 return Err(LogError::Damaged { path, offset, index: next });
             }
+            let bytes = segment::read(&*found.file).map_err(io_error("read", &found.path))?;
+            damage_in(found, 0, &bytes, next)?;
         }
         Ok(())
     }
@@ -137,21 +128,35 @@ impl LogReader {
     }
 }
 
-/// Walks the records of one segment. `None` if its header is bad or it does not begin at `next`:
-/// it was being made when the machine stopped, or follows what was torn.
+/// Finds out whether the records from `next` on, of which none is good at `offset`, had been
+/// durable: a later record that is good would say so.
+fn damage_in(found: &Found, offset: usize, bytes: &[u8], next: u64) -> Result<(), LogError> {
+    let bytes = bytes.get(offset..).unwrap_or(&[]);
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(());
+    }
+    for at in (0..bytes.len()).step_by(record::ALIGN_BYTES) {
+        let bytes = bytes.get(at..).unwrap_or(&[]);
+        let near = |(index, _)| index > next && index - next < INDEX_REACH;
+        if record::peek(bytes).is_some_and(near)
+            && let Some((later, _)) = record::decode(bytes)
+            && later.durable >= next
+        {
+            let (path, offset) = (found.path.clone(), (offset + at) as u64);
+            return Err(LogError::Damaged { path, offset, index: next });
+        }
+    }
+    Ok(())
+}
+
+/// Walks the records of one segment that begins with `next`.
 fn scan<E>(
     bytes: &[u8],
-    first: u64,
-    next: u64,
+    mut next: u64,
     from: u64,
     visit: &mut dyn FnMut(Record<'_>) -> Result<(), E>,
-) -> Result<Option<Scanned>, E> {
-    let begins_here = SegmentHeader::decode(bytes).is_some_and(|header| header.first == first);
-    if !begins_here || first != next {
-        return Ok(None);
-    }
-    let mut next = next;
-    let mut end = usize::try_from(SEGMENT_HEADER_BYTES).expect("64");
+) -> Result<Scanned, E> {
+    let mut end = HEADER_LEN;
     while let Some((record, len)) = bytes.get(end..).and_then(record::decode) {
         if record.index != next {
             break;
@@ -162,5 +167,5 @@ fn scan<E>(
         next += 1;
         end += len;
     }
-    Ok(Some(Scanned { next, end }))
+    Ok(Scanned { next, end })
 }

@@ -20,7 +20,9 @@ use super::record::{u32_at, u64_at};
 use crate::fault::io_fault;
 
 /// Where records begin.
-pub(super) const SEGMENT_HEADER_BYTES: u64 = 64;
+pub(super) const SEGMENT_HEADER_BYTES: u64 = HEADER_LEN as u64;
+/// The same, in memory.
+pub(super) const HEADER_LEN: usize = 64;
 const MAGIC: &[u8; 8] = b"NACRELOG";
 const VERSION: u32 = 1;
 const SUFFIX: &str = ".log";
@@ -34,7 +36,7 @@ pub(super) struct SegmentHeader {
 
 impl SegmentHeader {
     pub(super) fn encode(self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64);
+        let mut out = Vec::with_capacity(HEADER_LEN);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
@@ -44,7 +46,7 @@ impl SegmentHeader {
         if let Some(place) = out.get_mut(12..16) {
             place.copy_from_slice(&crc);
         }
-        out.resize(64, 0);
+        out.resize(HEADER_LEN, 0);
         out
     }
 

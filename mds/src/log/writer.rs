@@ -159,6 +159,9 @@ impl Log {
     pub fn commit(&mut self) -> Result<(), LogError> {
         let group = std::mem::take(&mut self.group);
         let count = std::mem::take(&mut self.group_count);
+        if count == 0 {
+            return self.shared.usable();
+        }
         let before = self.next - count;
         let done = self.write(&group, before);
         self.group = group;
