@@ -5,10 +5,14 @@
 //! ```
 
 pub mod command;
+pub mod engine;
+mod fault;
 pub mod locks;
+pub mod log;
 pub mod namespace;
 pub mod opens;
 pub mod placement;
 pub mod record;
 pub mod session;
+pub mod snapshot;
 pub mod store;

@@ -71,6 +71,27 @@ impl Scope {
         self.tasks.spawn_on(work, runtime);
     }
 
+    /// Runs `work` to its end on a thread of its own, so that it may block; it watches
+    /// [`Scope::stopped`] itself. To be called within a runtime, whose timers it uses.
+    pub fn spawn_thread<F>(&self, name: &'static str, work: F) -> std::io::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let runtime = tokio::runtime::Handle::current();
+        let (ended, wait) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            runtime.block_on(work);
+            // It cannot be sent if the runtime is gone, and with it whoever waits.
+            let _: Result<(), ()> = ended.send(());
+        })?;
+        self.tasks.spawn(async move {
+            if wait.await.is_err() {
+                tracing::error!(thread = name, "thread panicked");
+            }
+        });
+        Ok(())
+    }
+
     /// Resolves when the scope is asked to stop.
     pub async fn stopped(&self) {
         self.stop.cancelled().await;

@@ -89,12 +89,12 @@ impl Log {
         let file = Arc::clone(&last.file);
         let len = config.segment_bytes.max(end);
         let path = segment::path_of(&config.dir, last.first);
-        let rest_is_zero = || {
+        let rest_is_zero = || -> std::io::Result<bool> {
             let bytes = segment::read(&*file)?;
             let rest = usize::try_from(end).ok().and_then(|end| bytes.get(end..));
             Ok(bytes.len() as u64 == len && rest.is_some_and(|r| r.iter().all(|b| *b == 0)))
         };
-        let zero = || {
+        let zero = || -> std::io::Result<()> {
             if !rest_is_zero()? {
                 file.set_len(end)?;
                 file.allocate(0, len, true)?;
@@ -232,6 +232,13 @@ impl LogSync {
     /// Space that the segments take, in bytes.
     pub fn disk_bytes(&self) -> u64 {
         self.shared.segments.lock().len() as u64 * self.shared.config.segment_bytes
+    }
+
+    /// Space of the segments that hold nothing up to `index`, in bytes.
+    pub fn bytes_after(&self, index: u64) -> u64 {
+        let segments = self.shared.segments.lock();
+        let count = segments.iter().filter(|segment| segment.first > index).count();
+        count as u64 * self.shared.config.segment_bytes
     }
 
     /// Makes all records written so far durable; returns the last one's index. Blocks.

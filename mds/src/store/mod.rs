@@ -33,7 +33,19 @@ pub trait MetaStore: View + Send + Sync + 'static {
     fn checkpoint(&self) -> Result<(), StoreError>;
     /// Bytes on disk.
     fn disk_bytes(&self) -> Result<u64, StoreError>;
+    /// An error once any reader has met damage: such a store is not to be served, but rebuilt
+    /// at the next start.
+    fn health(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
+
+/// No key is longer: a kind, a fid, a hash and a name of 255 bytes fit well.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// No value is longer: inline data and xattrs of up to 64 KiB fit with what stands beside them.
+pub const VALUE_BYTES_MAX: usize = 96 << 10;
+/// Keys begin with a byte above 0, which is the engine's, and below this.
+pub const KEY_END: [u8; 1] = [0xff];
 
 /// The store failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +64,14 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A change that the store does not take.
+    #[error("key of {key_bytes} bytes with a value of {value_bytes} is beyond the limits")]
+    Limits {
+        /// Length of the key.
+        key_bytes: usize,
+        /// Length of the value.
+        value_bytes: usize,
+    },
 }
 
 /// The store with a group's changes laid over it.
@@ -67,6 +87,11 @@ impl<'a> Txn<'a> {
     /// Over a committed state.
     pub fn new(below: &'a dyn View) -> Self {
         Self { below, batch: Batch::new(), undo: Vec::new() }
+    }
+
+    /// Over a committed state and changes that are about to be.
+    pub fn with_batch(below: &'a dyn View, batch: Batch) -> Self {
+        Self { below, batch, undo: Vec::new() }
     }
 
     /// Sets a key.
@@ -97,6 +122,31 @@ impl<'a> Txn<'a> {
                 None => self.batch.remove(&key),
             };
         }
+    }
+
+    /// Whether anything was set or removed since the last [`Txn::mark`].
+    pub fn is_changed(&self) -> bool {
+        !self.undo.is_empty()
+    }
+
+    /// Refuses keys and values outside the limits, since the last [`Txn::mark`].
+    pub fn check_changes(&self) -> Result<(), StoreError> {
+        for (key, value) in self.changes() {
+            let (key_bytes, value_bytes) = (key.len(), value.map_or(0, <[u8]>::len));
+            let ours = key.first().is_some_and(|kind| *kind > 0) && key < KEY_END.as_slice();
+            if !ours || key_bytes > KEY_BYTES_MAX || value_bytes > VALUE_BYTES_MAX {
+                return Err(StoreError::Limits { key_bytes, value_bytes });
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys set or removed since the last [`Txn::mark`], in that order, perhaps repeated, with
+    /// what they hold now.
+    pub fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.undo.iter().map(|(key, _)| {
+            (key.as_slice(), self.batch.get(key).and_then(|value| value.as_deref()))
+        })
     }
 
     /// The changes.
