@@ -4,6 +4,7 @@ pub mod binary;
 pub mod cluster;
 pub mod daemon;
 pub mod logs;
+pub mod oracle;
 pub mod wait;
 
 pub use cluster::{Cluster, Shape};
