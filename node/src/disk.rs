@@ -33,6 +33,11 @@ pub trait Disk: Send + Sync + 'static {
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
     /// Makes names in a folder durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Makes everything durable that was done so far, below the folder and perhaps elsewhere on
+    /// its file system; worth it where many files are to be synced. `Unsupported` if it cannot.
+    fn sync_all(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Space of the file system that the folder is on.
     fn space(&self) -> io::Result<Space>;
 }
@@ -86,12 +91,17 @@ pub trait DiskFile: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct OsDisk {
     root: PathBuf,
+    /// Open for as long as the disk is: a failed write-back is told once to each handle that was
+    /// open at the time, and to no later one.
+    handle: Option<Arc<fs::File>>,
 }
 
 impl OsDisk {
     /// `root` must exist.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        let root = root.into();
+        let handle = fs::File::open(&root).ok().map(Arc::new);
+        Self { root, handle }
     }
 
     fn at(&self, path: &Path) -> io::Result<PathBuf> {
@@ -157,6 +167,11 @@ impl Disk for OsDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         fs::File::open(self.at(path)?)?.sync_all()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        let handle = self.handle.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        Ok(rustix::fs::syncfs(handle)?)
     }
 
     fn space(&self) -> io::Result<Space> {

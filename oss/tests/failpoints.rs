@@ -20,7 +20,8 @@ fn id(oid: u32) -> ObjectId {
 }
 
 fn try_open(disk: &MemDisk) -> Result<ObjectStore, OssError> {
-    let options = StoreOptions::new(OstIndex(0), 1);
+    // One object alone is cleaned by itself, several together.
+    let options = StoreOptions { sync_all_from: 2, ..StoreOptions::new(OstIndex(0), 1) };
     ObjectStore::open(Arc::new(disk.clone()), Arc::new(SystemClock), options)
 }
 
@@ -67,7 +68,7 @@ fn everything(disk: &MemDisk) -> Vec<OssError> {
         Ok(store) => store,
         Err(error) => return vec![error],
     };
-    let steps: [&dyn Fn() -> Result<(), OssError>; 15] = [
+    let steps: [&dyn Fn() -> Result<(), OssError>; 17] = [
         &|| store.space().map(drop),
         &|| store.read(id(2), 0, 20_000).map(drop),
         &|| put(&store, 3, 0, 3, 30_000),
@@ -81,6 +82,8 @@ fn everything(disk: &MemDisk) -> Vec<OssError> {
         &|| store.recheck_object(id(2)),
         &|| store.clean_round().and_then(|_| store.clean_round()).map(drop),
         &|| store.commit(&[id(1), id(2), id(3)]),
+        &|| put(&store, 3, 0, 3, 5_000),
+        &|| store.clean_round().and_then(|_| store.clean_round()).map(drop),
         &|| store.destroy(&[id(3)], Fate::Gone),
         &|| store.close(),
     ];

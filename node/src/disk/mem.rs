@@ -54,6 +54,8 @@ pub enum DiskCall {
     CreateDir,
     /// [`Disk::sync_dir`].
     SyncDir,
+    /// [`Disk::sync_all`].
+    SyncAll,
     /// [`DiskFile::write_at`].
     Write,
     /// [`DiskFile::set_len`].
@@ -413,6 +415,18 @@ impl Disk for MemDisk {
         }
         state.call(DiskCall::SyncDir)?;
         state.names.sync_dir(&path);
+        Ok(())
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.call(DiskCall::SyncAll)?;
+        state.names.sync_all();
+        for file in state.files.values_mut() {
+            for (_, change) in std::mem::take(&mut file.pending) {
+                file.durable.apply(&change);
+            }
+        }
         Ok(())
     }
 

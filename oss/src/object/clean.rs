@@ -14,7 +14,17 @@ use super::store::{Absent, ObjectStore};
 use crate::error::OssError;
 
 /// Objects that one round of cleaning takes at most.
-const ROUND_MAX: usize = 256;
+const ROUND_MAX: usize = 1024;
+
+/// An object on its way to be clean.
+struct Job {
+    slot: Arc<Slot>,
+    files: Arc<Files>,
+    /// What makes it clean, once it is durable.
+    header: Header,
+    /// As many changes are covered.
+    changes: u64,
+}
 
 impl ObjectStore {
     /// Makes durable everything that was acknowledged of these objects. Those that do not exist
@@ -83,41 +93,42 @@ impl ObjectStore {
         self.sealed(self.intents.close())
     }
 
+    /// Makes objects clean together. On an error those not yet clean stay in doubt.
     fn clean_all(&self, ids: Vec<ObjectId>) -> Result<(), OssError> {
-        let mut ids = ids.into_iter();
-        while let Some(id) = ids.next() {
-            let done = self.check_poison().and_then(|()| self.clean(id));
-            if let Err(error) = done {
-                // Still in doubt, all of them.
-                self.slots.doubt(id);
-                ids.for_each(|id| self.slots.doubt(id));
-                return Err(error);
+        let mut begun = Vec::new();
+        let mut result = Ok(());
+        for id in ids {
+            match self.check_poison().and_then(|()| self.begin_clean(id)) {
+                Ok(job) => begun.extend(job),
+                Err(error) => {
+                    self.slots.doubt(id);
+                    result = Err(error);
+                }
             }
         }
-        Ok(())
-    }
-
-    /// Makes one object clean.
-    fn clean(&self, id: ObjectId) -> Result<(), OssError> {
-        let Some(slot) = self.slots.get(id) else { return Ok(()) };
-        self.recheck(&slot, 0, u64::MAX)?;
-        let Some((files, header, changes)) = self.begin_clean(&slot) else { return Ok(()) };
-        self.finish_clean(&files, &header).inspect_err(|_| {
-            // What the log names stays named; what lies beyond the old header's clean end is in
-            // doubt by it.
-            slot.present(|present| present.doubtful = true);
-        })?;
-        slot.present(|present| {
-            present.synced = present.synced.max(changes);
-            present.named = true;
-            present.retiring.clear();
-        });
-        self.intents.retire(id);
-        Ok(())
+        let many = !begun.is_empty() && begun.len() >= self.options.sync_all_from;
+        let together = if many { self.finish_together(&begun) } else { Ok(false) };
+        for job in &begun {
+            let finished = match &together {
+                Ok(true) => Ok(()),
+                Ok(false) => self.finish_clean(job),
+                Err(_) => Err(OssError::Poisoned),
+            };
+            match finished {
+                Ok(()) => self.retire(job),
+                Err(error) => {
+                    self.still_in_doubt(job);
+                    result = Err(error);
+                }
+            }
+        }
+        together.and(result)
     }
 
     /// From here on whoever overwrites what the header will call clean logs it first.
-    fn begin_clean(&self, slot: &Arc<Slot>) -> Option<(Arc<Files>, Header, u64)> {
+    fn begin_clean(&self, id: ObjectId) -> Result<Option<Job>, OssError> {
+        let Some(slot) = self.slots.get(id) else { return Ok(None) };
+        self.recheck(&slot, 0, u64::MAX)?;
         // Nobody is in the middle of a change.
         let held = slot.hold_all();
         let epoch = self.verifier().epoch;
@@ -125,7 +136,7 @@ impl ObjectStore {
             if !present.doubtful || !present.unchecked.is_empty() {
                 // Distrusted since: a later round.
                 if present.doubtful {
-                    self.slots.doubt(slot.id);
+                    self.slots.doubt(id);
                 }
                 return None;
             }
@@ -136,7 +147,7 @@ impl ObjectStore {
             let logged = std::mem::take(&mut present.logged);
             present.retiring.insert_all(&logged);
             let header = Header {
-                id: slot.id,
+                id,
                 version: present.version,
                 size: present.size,
                 clean_end: present.clean_end,
@@ -144,22 +155,60 @@ impl ObjectStore {
                 owner: present.owner,
                 epoch,
             };
-            Some((Arc::clone(&present.files), header, present.changes))
-        })??;
-        self.intents.begin_retiring(slot.id);
+            let (files, changes) = (Arc::clone(&present.files), present.changes);
+            Some(Job { slot: Arc::clone(&slot), files, header, changes })
+        });
+        let Some(Some(job)) = begun else { return Ok(None) };
+        self.intents.begin_retiring(id);
         drop(held);
-        Some(begun)
+        Ok(Some(job))
     }
 
-    fn finish_clean(&self, files: &Files, header: &Header) -> Result<(), OssError> {
-        let id = header.id;
+    fn finish_clean(&self, job: &Job) -> Result<(), OssError> {
+        let (id, files) = (job.header.id, &job.files);
         let sync_meta =
             || self.sealed(files.sync_meta().map_err(OssError::at("sync checksums", id)));
+        self.check_poison()?;
         self.sealed(files.sync_data().map_err(OssError::at("sync data", id)))?;
         sync_meta()?;
         self.sync_folders(&BTreeSet::from([folder(id)]))?;
-        files.write_header(header).map_err(OssError::at("write header", id))?;
+        files.write_header(&job.header).map_err(OssError::at("write header", id))?;
         sync_meta()
+    }
+
+    /// The same for many, with two syncs of everything. `false`: this disk cannot.
+    fn finish_together(&self, jobs: &[Job]) -> Result<bool, OssError> {
+        let sync = || {
+            point!("oss::disk::sync_all");
+            self.disk.sync_all()
+        };
+        match sync() {
+            Err(error) if error.kind() == std::io::ErrorKind::Unsupported => return Ok(false),
+            result => self.sealed(result.map_err(OssError::disk("sync file system")))?,
+        }
+        for job in jobs {
+            let at = OssError::at("write header", job.header.id);
+            job.files.write_header(&job.header).map_err(at)?;
+        }
+        self.sealed(sync().map_err(OssError::disk("sync file system")))?;
+        Ok(true)
+    }
+
+    /// The object is clean: what the log named of it before is void.
+    fn retire(&self, job: &Job) {
+        job.slot.present(|present| {
+            present.synced = present.synced.max(job.changes);
+            present.named = true;
+            present.retiring.clear();
+        });
+        self.intents.retire(job.header.id);
+    }
+
+    /// What the log names stays named; what lies beyond the old header's clean end is in doubt by
+    /// it.
+    fn still_in_doubt(&self, job: &Job) {
+        job.slot.present(|present| present.doubtful = true);
+        self.slots.doubt(job.header.id);
     }
 
     /// Makes room for one more open object, if there is none.

@@ -31,12 +31,15 @@ pub struct StoreOptions {
     pub reserve_bytes: u64,
     /// Most objects held open; two files each.
     pub objects_max: usize,
+    /// From so many objects on that are to be made clean together, the whole file system is
+    /// synced instead of file by file.
+    pub sync_all_from: usize,
 }
 
 impl StoreOptions {
-    /// The usual: 64 MiB of reserve, 2048 open objects.
+    /// The usual: 64 MiB of reserve, 2048 open objects, file by file below 16.
     pub fn new(ost: OstIndex, boot_id: u64) -> Self {
-        Self { ost, boot_id, reserve_bytes: 64 << 20, objects_max: 2048 }
+        Self { ost, boot_id, reserve_bytes: 64 << 20, objects_max: 2048, sync_all_from: 16 }
     }
 }
 

@@ -73,6 +73,12 @@ impl Names {
         self.pending.retain(|(at, _)| !chosen.contains(at));
     }
 
+    /// Makes all names durable.
+    pub(super) fn sync_all(&mut self) {
+        self.pending.clear();
+        self.durable = self.live.clone();
+    }
+
     /// After a crash that kept the changes for which `keep` holds.
     pub(super) fn crash(&mut self, mut keep: impl FnMut(u64) -> bool) {
         for (at, change) in std::mem::take(&mut self.pending) {
