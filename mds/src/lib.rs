@@ -5,14 +5,30 @@
 //! ```
 
 pub mod command;
+mod cuts;
 pub mod engine;
+pub mod error;
 mod fault;
+mod finish;
+pub mod format;
 pub mod locks;
 pub mod log;
+mod machine;
+mod metrics;
 pub mod namespace;
 pub mod opens;
+mod osts;
 pub mod placement;
 pub mod record;
+mod sequences;
+pub mod server;
+mod service;
 pub mod session;
+mod shared;
 pub mod snapshot;
 pub mod store;
+mod worker;
+
+pub use error::MdsError;
+pub use machine::Machine;
+pub use server::{MdsConfig, run};

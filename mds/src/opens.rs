@@ -110,6 +110,18 @@ impl OpenTable {
         if self.files.get(&fid).is_some_and(|file| file.leaving_count > 0) {
             return Err(OpenError::Leaving(fid));
         }
+        self.register(session, handle, fid, write)
+    }
+
+    /// As [`OpenTable::open`], by somebody who knows that the inode is there and stays until
+    /// this is done: on the applier, or when a create has just returned it.
+    pub fn register(
+        &mut self,
+        session: u64,
+        handle: u64,
+        fid: Fid,
+        write: bool,
+    ) -> Result<bool, OpenError> {
         let mine = self.handles.entry(session).or_default();
         let old = mine.get(&handle).copied();
         match old {
@@ -168,10 +180,11 @@ impl OpenTable {
     }
 
     /// On the applier, before a command that may take the file's last name: `true` if somebody
-    /// has it open. Else opens of it wait until [`OpenTable::left`].
+    /// has it open, or may have. Else opens of it wait until [`OpenTable::left`].
     pub fn held_or_leaving(&mut self, fid: Fid) -> bool {
+        let recovering = self.recovering;
         let file = self.files.entry(fid).or_default();
-        let held = !file.sessions.is_empty();
+        let held = !file.sessions.is_empty() || recovering;
         if !held {
             file.leaving_count += 1;
         }
@@ -211,10 +224,12 @@ impl OpenTable {
         self.files.get(&fid).is_some_and(|file| !file.sessions.is_empty())
     }
 
-    /// Whether a session other than this one has the file open for writing.
+    /// Whether a session other than this one has the file open for writing, or may have: after a
+    /// restart that is not known until all have spoken.
     pub fn others_write(&self, session: u64, fid: Fid) -> bool {
         let sessions = self.files.get(&fid).map(|file| &file.sessions);
-        sessions.into_iter().flatten().any(|(other, (_, w))| *other != session && *w > 0)
+        self.recovering
+            || sessions.into_iter().flatten().any(|(other, (_, w))| *other != session && *w > 0)
     }
 
     /// Handles of all sessions.
@@ -296,6 +311,8 @@ mod tests {
     fn orphans_survive_until_everybody_has_spoken_after_a_restart() {
         let mut table = OpenTable::recovering();
         let other = Fid { oid: 2, ..FID };
+        assert!(table.held_or_leaving(FID), "somebody may have it open");
+        assert!(table.others_write(1, FID));
         assert_eq!(table.orphaned(FID), None);
         assert_eq!(table.orphaned(other), None);
         table.open(1, 10, other, false).unwrap();

@@ -20,7 +20,7 @@ use nacre_model::{Effect, Errno, Retry, ServiceError};
 pub const SESSIONS_MAX: usize = 1 << 16;
 
 /// Why a request of a session is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
     /// It was evicted, or is of another file system's life: open a new one.
     #[error("session {0:#x} is not open here: it was closed or evicted")]
@@ -28,6 +28,9 @@ pub enum SessionError {
     /// It was open before the server restarted: open it again and claim what it holds.
     #[error("session {0:#x} must be opened again after the restart of the server")]
     Reopen(u64),
+    /// The client claims what it held in a session that has ended since.
+    #[error("client {0} was evicted: what it held is lost")]
+    Evicted(String),
     /// A limit is reached.
     #[error("{SESSIONS_MAX} clients are connected")]
     TooMany,
@@ -36,13 +39,13 @@ pub enum SessionError {
 impl ServiceError for SessionError {
     fn errno(&self) -> Errno {
         match self {
-            Self::Unknown(_) | Self::Reopen(_) => Errno::ESTALE,
+            Self::Unknown(_) | Self::Reopen(_) | Self::Evicted(_) => Errno::ESTALE,
             Self::TooMany => Errno::ENFILE,
         }
     }
     fn retry(&self) -> Retry {
         match self {
-            Self::Unknown(_) | Self::Reopen(_) => Retry::AfterRefresh,
+            Self::Unknown(_) | Self::Reopen(_) | Self::Evicted(_) => Retry::AfterRefresh,
             Self::TooMany => Retry::Never,
         }
     }

@@ -1,0 +1,55 @@
+//! What the metadata server counts.
+//!
+//! - `nacre_mds_op_duration_seconds{op,errno}`: requests by operation and outcome (`OK` or the
+//!   symbol of the errno), from arrival to reply.
+//! - `nacre_mds_sessions`, `nacre_mds_open_handles`, `nacre_mds_locks`,
+//!   `nacre_mds_lock_waiters`: what clients hold now.
+//! - `nacre_mds_evictions_total`: sessions ended because their client was silent.
+//! - `nacre_mds_work_records`: changes whose work on OSTs is not known to be done.
+//! - `nacre_mds_destroyed_objects_total`: objects whose destruction OSTs have confirmed.
+
+use std::time::Duration;
+
+use nacre_model::Errno;
+
+/// A request was answered.
+pub(crate) fn operation(op: &'static str, errno: Option<Errno>, took: Duration) {
+    let errno = errno.map_or("OK", |errno| errno.symbol().unwrap_or("other"));
+    metrics::histogram!("nacre_mds_op_duration_seconds", "op" => op, "errno" => errno).record(took);
+}
+
+/// What clients hold now.
+pub(crate) struct Held {
+    pub(crate) sessions: usize,
+    pub(crate) handles: usize,
+    pub(crate) locks: usize,
+    pub(crate) lock_waiters: usize,
+}
+
+/// Sets the gauges.
+pub(crate) fn held(held: &Held) {
+    metrics::gauge!("nacre_mds_sessions").set(float(held.sessions));
+    metrics::gauge!("nacre_mds_open_handles").set(float(held.handles));
+    metrics::gauge!("nacre_mds_locks").set(float(held.locks));
+    metrics::gauge!("nacre_mds_lock_waiters").set(float(held.lock_waiters));
+}
+
+/// Clients were too silent.
+pub(crate) fn evicted(count: usize) {
+    metrics::counter!("nacre_mds_evictions_total").increment(count as u64);
+}
+
+/// Work that a pass of the worker left.
+pub(crate) fn work_records(count: usize) {
+    metrics::gauge!("nacre_mds_work_records").set(float(count));
+}
+
+/// Objects are gone.
+pub(crate) fn destroyed(count: usize) {
+    metrics::counter!("nacre_mds_destroyed_objects_total").increment(count as u64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is read by people")]
+fn float(count: usize) -> f64 {
+    count as f64
+}

@@ -1,0 +1,196 @@
+//! The `Mds` service: one small function for each call, and around each the same frame: errors to
+//! statuses, durations to metrics.
+
+mod admit;
+mod change;
+mod check;
+mod lock;
+mod open;
+mod reads;
+pub(crate) mod session;
+
+use std::sync::Arc;
+
+use nacre_model::ServiceError;
+use nacre_proto::status::to_status;
+use nacre_proto::v1;
+use nacre_proto::v1::mds_server::Mds;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::error::MdsError;
+use crate::finish::Finish;
+use crate::metrics;
+use crate::shared::{Down, Shared};
+
+/// Serves one MDT.
+#[derive(Clone)]
+pub(crate) struct Service {
+    shared: Arc<Shared>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Service {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Carried out to its end, whatever becomes of the client.
+    async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, MdsError>> + Send + 'static,
+    ) -> Result<T, MdsError> {
+        Finish::new(&self.shared.scope, work).await
+    }
+}
+
+/// The frame around a call.
+fn answer<T>(op: &'static str, begun: Instant, result: Result<T, MdsError>) -> Answer<T> {
+    let errno = result.as_ref().err().map(ServiceError::errno);
+    metrics::operation(op, errno, begun.elapsed());
+    result.map(Response::new).map_err(|error| {
+        tracing::debug!(op, %error, "refused");
+        to_status(&error)
+    })
+}
+
+#[tonic::async_trait]
+impl Mds for Service {
+    async fn open_session(
+        &self,
+        request: Request<v1::OpenSessionRequest>,
+    ) -> Answer<v1::OpenSessionResponse> {
+        let begun = Instant::now();
+        let work = session::open(Arc::clone(&self.shared), request.into_inner());
+        answer("open_session", begun, self.finish(work).await)
+    }
+
+    async fn close_session(
+        &self,
+        request: Request<v1::CloseSessionRequest>,
+    ) -> Answer<v1::CloseSessionResponse> {
+        let begun = Instant::now();
+        let work = session::close(Arc::clone(&self.shared), request.into_inner().session);
+        let closed = self.finish(work).await.map(|()| v1::CloseSessionResponse {});
+        answer("close_session", begun, closed)
+    }
+
+    type SessionStream = ReceiverStream<Down>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::SessionUp>>,
+    ) -> Answer<Self::SessionStream> {
+        Ok(Response::new(session::stream(&self.shared, request.into_inner())))
+    }
+
+    async fn change(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {
+        let begun = Instant::now();
+        let request = request.into_inner();
+        let op = change::op_name(request.op.as_ref());
+        let work = change::change(Arc::clone(&self.shared), request);
+        answer(op, begun, self.finish(work).await)
+    }
+
+    async fn lookup(&self, request: Request<v1::LookupRequest>) -> Answer<v1::LookupResponse> {
+        let begun = Instant::now();
+        answer("lookup", begun, reads::lookup(&self.shared, request.get_ref()))
+    }
+
+    async fn getattr(&self, request: Request<v1::GetattrRequest>) -> Answer<v1::GetattrResponse> {
+        let begun = Instant::now();
+        answer("getattr", begun, reads::getattr(&self.shared, request.get_ref()))
+    }
+
+    async fn readdir(&self, request: Request<v1::ReaddirRequest>) -> Answer<v1::ReaddirResponse> {
+        let begun = Instant::now();
+        answer("readdir", begun, reads::readdir(&self.shared, request.get_ref()))
+    }
+
+    async fn readlink(
+        &self,
+        request: Request<v1::ReadlinkRequest>,
+    ) -> Answer<v1::ReadlinkResponse> {
+        let begun = Instant::now();
+        answer("readlink", begun, reads::readlink(&self.shared, request.get_ref()))
+    }
+
+    async fn getxattr(
+        &self,
+        request: Request<v1::GetxattrRequest>,
+    ) -> Answer<v1::GetxattrResponse> {
+        let begun = Instant::now();
+        answer("getxattr", begun, reads::getxattr(&self.shared, request.get_ref()))
+    }
+
+    async fn listxattr(
+        &self,
+        request: Request<v1::ListxattrRequest>,
+    ) -> Answer<v1::ListxattrResponse> {
+        let begun = Instant::now();
+        answer("listxattr", begun, reads::listxattr(&self.shared, request.get_ref()))
+    }
+
+    async fn get_layout(
+        &self,
+        request: Request<v1::GetLayoutRequest>,
+    ) -> Answer<v1::GetLayoutResponse> {
+        let begun = Instant::now();
+        let result = reads::get_layout(&self.shared, request.into_inner()).await;
+        answer("get_layout", begun, result)
+    }
+
+    async fn open(&self, request: Request<v1::OpenRequest>) -> Answer<v1::OpenResponse> {
+        let begun = Instant::now();
+        let work = open::open(Arc::clone(&self.shared), request.into_inner());
+        answer("open", begun, self.finish(work).await)
+    }
+
+    async fn close(&self, request: Request<v1::CloseRequest>) -> Answer<v1::CloseResponse> {
+        let begun = Instant::now();
+        let closed = open::close(&self.shared, request.get_ref());
+        answer("close", begun, closed.map(|()| v1::CloseResponse {}))
+    }
+
+    async fn sync(&self, _request: Request<v1::SyncRequest>) -> Answer<v1::SyncResponse> {
+        let begun = Instant::now();
+        let synced = self.shared.engine.sync().await;
+        answer("sync", begun, synced.map(|()| v1::SyncResponse {}).map_err(MdsError::from))
+    }
+
+    async fn statfs(&self, _request: Request<v1::StatfsRequest>) -> Answer<v1::StatfsResponse> {
+        let begun = Instant::now();
+        answer("statfs", begun, reads::statfs(&self.shared))
+    }
+
+    async fn fid2_path(
+        &self,
+        request: Request<v1::Fid2PathRequest>,
+    ) -> Answer<v1::Fid2PathResponse> {
+        let begun = Instant::now();
+        answer("fid2path", begun, reads::fid2path(&self.shared, request.get_ref()))
+    }
+
+    async fn lock(&self, request: Request<v1::LockRequest>) -> Answer<v1::LockResponse> {
+        let begun = Instant::now();
+        answer("lock", begun, lock::lock(&self.shared, request.into_inner()))
+    }
+
+    async fn cancel_lock(
+        &self,
+        request: Request<v1::CancelLockRequest>,
+    ) -> Answer<v1::CancelLockResponse> {
+        let begun = Instant::now();
+        answer("cancel_lock", begun, lock::cancel(&self.shared, request.into_inner()))
+    }
+
+    async fn test_lock(
+        &self,
+        request: Request<v1::TestLockRequest>,
+    ) -> Answer<v1::TestLockResponse> {
+        let begun = Instant::now();
+        answer("test_lock", begun, lock::test(&self.shared, request.into_inner()))
+    }
+}
