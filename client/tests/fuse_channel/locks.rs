@@ -17,7 +17,7 @@ fn waiting_process(mount: &Mounted, name: &str) -> Child {
     command.arg(mount.path(name)).arg("true").stdin(Stdio::null());
     let child = command.spawn().expect("flock(1) is there");
     mount.runtime.block_on(async {
-        let waits = mount.fs.lock_waits.notified();
+        let waits = mount.fs.locks.waits.notified();
         tokio::time::timeout(PATIENCE, waits).await.expect("it waits");
     });
     child
@@ -31,7 +31,7 @@ fn a_killed_process_does_not_wait_for_its_lock_for_ever() {
     let mut child = waiting_process(&mount, "file");
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success());
-    assert_eq!(mount.fs.waiting.load(Ordering::SeqCst), 0, "its request was taken back");
+    assert_eq!(mount.fs.locks.waiting.load(Ordering::SeqCst), 0, "its request was taken back");
 }
 
 #[test]

@@ -12,4 +12,5 @@ mod handles;
 mod harness;
 mod locks;
 mod memfs;
+mod memlocks;
 mod names;

@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use nacre_client::fuse::{Filesystem, Validity};
 use nacre_client::{
-    AllocateMode, Caller, CreateKind, DirEntry, DirPage, LockHold, LockKind, LockMode, LockOwner,
-    NewNode, OpenFlags, RenameFlags, SeekFrom, SetAttr, SetTime, StatFs, WriteFlags, XattrSet,
+    AllocateMode, Caller, CreateKind, DirEntry, DirPage, LockHold, LockKind, LockOwner, NewNode,
+    OpenFlags, RenameFlags, SeekFrom, SetAttr, SetTime, StatFs, WriteFlags, XattrSet,
 };
 use nacre_model::{Attr, Errno, Fid, FileKind, Name, Timestamp};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+
+use crate::memlocks::MemLocks;
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -47,7 +47,6 @@ pub(crate) struct Seen {
 #[derive(Debug, Default)]
 struct State {
     inodes: HashMap<Fid, Inode>,
-    locks: HashMap<Fid, Vec<LockHold>>,
     next: u32,
     next_cookie: u64,
 }
@@ -57,9 +56,7 @@ struct State {
 pub(crate) struct MemFs {
     state: Arc<Mutex<State>>,
     pub(crate) seen: Arc<Mutex<Seen>>,
-    unlocked: Arc<Notify>,
-    pub(crate) lock_waits: Arc<Notify>,
-    pub(crate) waiting: Arc<AtomicUsize>,
+    pub(crate) locks: Arc<MemLocks>,
     validity: Validity,
 }
 
@@ -92,25 +89,9 @@ impl MemFs {
         Self {
             state: Arc::new(Mutex::new(state)),
             seen: Arc::default(),
-            unlocked: Arc::default(),
-            lock_waits: Arc::default(),
-            waiting: Arc::default(),
+            locks: Arc::default(),
             validity,
         }
-    }
-
-    fn try_lock(&self, fid: Fid, lock: LockHold) -> bool {
-        let mut state = self.state.lock();
-        let held = state.locks.entry(fid).or_default();
-        let clash = held.iter().any(|other| {
-            other.kind == lock.kind
-                && other.owner.owner != lock.owner.owner
-                && (other.mode == LockMode::Write || lock.mode == LockMode::Write)
-        });
-        if !clash {
-            held.push(lock);
-        }
-        !clash
     }
 }
 
@@ -456,19 +437,7 @@ impl Filesystem for MemFs {
     }
 
     async fn lock(&self, fid: Fid, lock: LockHold, wait: bool) -> Result<()> {
-        loop {
-            let unlocked = self.unlocked.notified();
-            if self.try_lock(fid, lock) {
-                return Ok(());
-            }
-            if !wait {
-                return Err(Errno::EAGAIN);
-            }
-            let waiting = Waiting::begin(&self.waiting);
-            self.lock_waits.notify_one();
-            unlocked.await;
-            drop(waiting);
-        }
+        self.locks.lock(fid, lock, wait).await
     }
 
     async fn unlock(
@@ -480,34 +449,11 @@ impl Filesystem for MemFs {
         _end: u64,
     ) -> Result<()> {
         self.seen.lock().unlocks.push((kind, owner.owner));
-        let mut state = self.state.lock();
-        let held = state.locks.entry(fid).or_default();
-        held.retain(|lock| lock.kind != kind || lock.owner.owner != owner.owner);
-        self.unlocked.notify_waiters();
+        self.locks.unlock(fid, kind, owner);
         Ok(())
     }
 
     async fn test_lock(&self, fid: Fid, lock: LockHold) -> Result<Option<LockHold>> {
-        let state = self.state.lock();
-        let held = state.locks.get(&fid).into_iter().flatten();
-        Ok(held
-            .copied()
-            .find(|other| other.kind == lock.kind && other.owner.owner != lock.owner.owner))
-    }
-}
-
-/// Counts a waiting lock request, until it is dropped.
-struct Waiting(Arc<AtomicUsize>);
-
-impl Waiting {
-    fn begin(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        Ok(self.locks.in_the_way(fid, lock))
     }
 }
