@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod config;
 pub mod disk;
+pub mod durable;
 pub mod identity;
 pub mod mgc;
 pub mod net;

@@ -13,7 +13,8 @@ use crate::store::{Batch, MetaStore, Txn, View};
 /// Term of all records while there is one voter.
 pub(super) const TERM: u64 = 1;
 
-type Reply<M> = oneshot::Sender<Result<<M as StateMachine>::Outcome, ErrorOf<M>>>;
+type Answer<M> = Result<<M as StateMachine>::Outcome, ErrorOf<M>>;
+type Reply<M> = oneshot::Sender<Answer<M>>;
 pub(super) type ErrorOf<M> = EngineError<<M as StateMachine>::Error>;
 type Built<M> = Result<<M as StateMachine>::Command, <M as StateMachine>::Error>;
 pub(super) type Build<M> = Box<dyn FnOnce(&dyn View) -> Built<M> + Send>;
@@ -50,7 +51,7 @@ pub(super) struct Core<M: StateMachine> {
 
 /// A group after its commit.
 pub(super) struct Done<M: StateMachine> {
-    answers: Vec<(Reply<M>, Result<M::Outcome, ErrorOf<M>>)>,
+    answers: Vec<(Reply<M>, Answer<M>)>,
     /// Its changes, for the tap.
     pub(super) batch: Option<Arc<Batch>>,
 }
@@ -89,7 +90,7 @@ impl<M: StateMachine> Core<M> {
         match self.log.commit() {
             Ok(()) => {}
             Err(error @ LogError::NoSpace { .. }) => {
-                refuse_all(&mut done, |error| EngineError::NoSpace(error), &Arc::new(error));
+                refuse_all(&mut done, EngineError::NoSpace, &Arc::new(error));
                 return Ok(done);
             }
             Err(error) => return Err(poison(done, error.into())),

@@ -230,7 +230,7 @@ impl<M: StateMachine> Engine<M> {
         self.status.demand.notify_one();
         let reached = |synced: &u64| *synced >= wanted || self.status.poisoned().is_some();
         let end = tokio::select! {
-            waited = synced.wait_for(reached) => waited.map(|synced| *synced).unwrap_or(0),
+            seen = synced.wait_for(reached) => seen.map_or(0, |synced| *synced),
             () = self.status.failed.cancelled() => 0,
         };
         if end >= wanted { Ok(()) } else { self.healthy() }

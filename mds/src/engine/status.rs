@@ -45,8 +45,9 @@ impl Status {
 
     /// The engine serves no more. The first cause is kept.
     pub(super) fn poison(&self, cause: Arc<Poison>) {
-        if self.poison.set(Arc::clone(&cause)).is_ok() {
-            tracing::error!(error = &*cause as &dyn std::error::Error, "metadata engine failed");
+        if self.poison.set(cause).is_ok() {
+            let cause = self.poison.get().map(|cause| &**cause as &dyn std::error::Error);
+            tracing::error!(error = cause, "metadata engine failed");
             self.failed.cancel();
             self.synced.send_modify(|_| {});
         }

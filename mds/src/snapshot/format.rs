@@ -43,9 +43,9 @@ pub(super) fn chunk(kind: Kind, payload: &[u8]) -> Option<Vec<u8>> {
 
 /// Length and kind by a chunk's header; `None` if it can be none.
 pub(super) fn parse_header(header: &[u8; CHUNK_HEADER_BYTES]) -> Option<(usize, Kind)> {
-    let [a, b, c, d, .., kind] = *header;
-    let len = usize::try_from(u32::from_le_bytes([a, b, c, d])).ok()?;
-    let kind = match kind {
+    let [len @ .., _, _, _, _, kind] = header;
+    let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+    let kind = match *kind {
         1 => Kind::Pairs,
         2 => Kind::Changes,
         3 => Kind::End,
@@ -56,8 +56,9 @@ pub(super) fn parse_header(header: &[u8; CHUNK_HEADER_BYTES]) -> Option<(usize, 
 
 /// Whether a chunk is what was written.
 pub(super) fn is_good(header: &[u8; CHUNK_HEADER_BYTES], payload: &[u8]) -> bool {
-    let [a, b, c, d, e, f, g, h, kind] = *header;
-    checksum(&[a, b, c, d], kind, payload) == u32::from_le_bytes([e, f, g, h])
+    let [len @ .., e, f, g, h, kind] = header;
+    let len: &[u8; 4] = len;
+    checksum(len, *kind, payload) == u32::from_le_bytes([*e, *f, *g, *h])
 }
 
 fn checksum(len: &[u8], kind: u8, payload: &[u8]) -> u32 {

@@ -2,10 +2,12 @@
 //! group of commands is applied before it becomes one batch.
 
 mod mem;
+mod sled;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+pub use self::sled::{Opened, SledOptions, SledStore, open_or_renew};
 pub use mem::MemStore;
 
 /// A committed state that can be read.
@@ -203,3 +205,6 @@ impl View for Txn<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,7 +99,7 @@ fn the_same_seed_gives_the_same_disk() {
         let disk = disk();
         let file = disk.create(Path::new("d/a")).unwrap();
         disk.sync_dir(Path::new(DIR)).unwrap();
-        file.write_at(&[7; 20_000], 100).unwrap();
+        file.write_at(&vec![7; 20_000], 100).unwrap();
         disk.crash(Crash::Sectors, seed);
         bytes(&disk, "d/a").unwrap()
     };

@@ -1,0 +1,320 @@
+//! The store in sled 0.34, used as it must be to survive a power cut.
+//!
+//! One tree, one batch per group of commands, one applier, no transactions. The process must
+//! carry [`nacre_node::durable`], which is tested at every open. What a crash may leave half
+//! made is removed before an open, and what sled never syncs (its configuration, the blobs of
+//! large nodes, its folders) is synced here. Every value ends with the crc32c of key and value.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use nacre_node::durable;
+use parking_lot::Mutex;
+
+use super::{Batch, MetaStore, StoreError, View};
+use crate::fault::io_fault;
+
+const CRC_BYTES: usize = 4;
+/// Written at every open, to see that a flush really syncs.
+const PROBE_KEY: [u8; 2] = [0, b't'];
+
+/// How sled is run.
+#[derive(Debug, Clone)]
+pub struct SledOptions {
+    /// Its page cache, in bytes; it takes about twice that of memory when full.
+    pub cache_bytes: u64,
+}
+
+impl Default for SledOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 64 << 20 }
+    }
+}
+
+/// A store, or why there is none.
+#[derive(Debug)]
+pub enum Opened {
+    /// It can be used.
+    Ready(SledStore),
+    /// What is there must not be served: rebuild it from snapshot and log.
+    MustRebuild(String),
+}
+
+/// A store in a folder.
+#[derive(Debug)]
+pub struct SledStore {
+    db: sled::Db,
+    dir: PathBuf,
+    synced_blobs: Mutex<BTreeSet<String>>,
+    suspect: OnceLock<String>,
+}
+
+/// Opens the store in `dir`. One that must be rebuilt is moved aside to `<dir>.damaged`, and
+/// an empty one is returned, which the engine fills from snapshot and log.
+pub fn open_or_renew(dir: &Path, options: &SledOptions) -> Result<SledStore, StoreError> {
+    let reason = match SledStore::open(dir, options)? {
+        Opened::Ready(store) => return Ok(store),
+        Opened::MustRebuild(reason) => reason,
+    };
+    tracing::error!(dir = %dir.display(), reason, "metadata store must be rebuilt");
+    let aside = beside(dir, "damaged");
+    move_aside(dir, &aside).map_err(StoreError::Io)?;
+    match SledStore::open(dir, options)? {
+        Opened::Ready(store) => Ok(store),
+        Opened::MustRebuild(reason) => Err(StoreError::Damaged(reason)),
+    }
+}
+
+fn move_aside(dir: &Path, aside: &Path) -> io::Result<()> {
+    if aside.exists() {
+        fs::remove_dir_all(aside)?;
+    }
+    fs::rename(dir, aside)?;
+    let mark = beside(dir, "suspect");
+    if mark.exists() {
+        fs::remove_file(mark)?;
+    }
+    sync_path(parent(dir))
+}
+
+fn beside(dir: &Path, suffix: &str) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(suffix);
+    dir.with_file_name(name)
+}
+
+fn parent(dir: &Path) -> &Path {
+    dir.parent().filter(|up| !up.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn sync_path(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
+impl SledStore {
+    /// Opens or creates a store in `dir`.
+    pub fn open(dir: &Path, options: &SledOptions) -> Result<Opened, StoreError> {
+        let mark = beside(dir, "suspect");
+        if mark.exists() {
+            let reason = fs::read_to_string(&mark).unwrap_or_default();
+            return Ok(Opened::MustRebuild(format!("damage was met before: {reason}")));
+        }
+        prepare(dir).map_err(StoreError::Io)?;
+        let config = sled::Config::new()
+            .path(dir)
+            .mode(sled::Mode::HighThroughput)
+            .cache_capacity(options.cache_bytes)
+            .flush_every_ms(None);
+        // It panics on some damage.
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        let db = match opened.unwrap_or_else(|_| Err(sled::Error::Corruption { at: None, bt: () }))
+        {
+            Ok(db) => db,
+            Err(error) => {
+                return match error_of(error) {
+                    StoreError::Damaged(reason) => Ok(Opened::MustRebuild(reason)),
+                    other => Err(other),
+                };
+            }
+        };
+        let store = Self {
+            db,
+            dir: dir.to_owned(),
+            synced_blobs: Mutex::new(BTreeSet::new()),
+            suspect: OnceLock::new(),
+        };
+        store.sync_all().map_err(StoreError::Io)?;
+        store.prove_that_flush_syncs()?;
+        Ok(Opened::Ready(store))
+    }
+
+    #[cfg(test)]
+    pub(super) fn db_for_tests(&self) -> &sled::Db {
+        &self.db
+    }
+
+    /// What sled leaves to chance when it creates its files.
+    fn sync_all(&self) -> io::Result<()> {
+        for name in ["conf", "db", "blobs"] {
+            let path = self.dir.join(name);
+            if path.exists() {
+                sync_path(&path)?;
+            }
+        }
+        sync_path(&self.dir)?;
+        sync_path(parent(&self.dir))
+    }
+
+    fn prove_that_flush_syncs(&self) -> Result<(), StoreError> {
+        let before = durable::sync_calls();
+        self.db.insert(PROBE_KEY, &before.to_le_bytes()).map_err(error_of)?;
+        self.db.flush().map_err(error_of)?;
+        if durable::sync_calls() == before {
+            let text = "the store's flush does not reach the disk in this build";
+            return Err(StoreError::Io(io::Error::other(text)));
+        }
+        Ok(())
+    }
+
+    /// Blobs that appeared since the last time: sled writes them and never syncs them.
+    fn sync_blobs(&self) -> io::Result<()> {
+        let dir = self.dir.join("blobs");
+        let mut there = BTreeSet::new();
+        for entry in fs::read_dir(&dir)? {
+            there.insert(entry?.file_name().to_string_lossy().into_owned());
+        }
+        let new: Vec<String> = {
+            let mut synced = self.synced_blobs.lock();
+            synced.retain(|name| there.contains(name));
+            there.difference(&synced).cloned().collect()
+        };
+        for name in &new {
+            match sync_path(&dir.join(name)) {
+                // It was garbage by now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => done?,
+            }
+        }
+        if !new.is_empty() {
+            sync_path(&dir)?;
+            self.synced_blobs.lock().extend(new);
+        }
+        Ok(())
+    }
+
+    /// Remembers damage, beyond a restart: such a store is not served again.
+    fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error @ (StoreError::Damaged(_) | StoreError::Record { .. })) = &result {
+            let reason = error.to_string();
+            if self.suspect.set(reason.clone()).is_ok() {
+                let mark = beside(&self.dir, "suspect");
+                let marked = fs::write(&mark, reason)
+                    .and_then(|()| sync_path(&mark))
+                    .and_then(|()| sync_path(parent(&self.dir)));
+                if let Err(error) = marked {
+                    tracing::error!(path = %mark.display(), %error, "cannot mark the store");
+                }
+            }
+        }
+        result
+    }
+}
+
+/// Makes the folder, and removes what an interrupted sled would stumble over.
+fn prepare(dir: &Path) -> io::Result<()> {
+    io_fault!("mds::store::open");
+    fs::create_dir_all(dir)?;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "generating") {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn error_of(error: sled::Error) -> StoreError {
+    match error {
+        sled::Error::Io(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
+            ) =>
+        {
+            StoreError::Io(error)
+        }
+        other => StoreError::Damaged(other.to_string()),
+    }
+}
+
+fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(key), value);
+    let mut out = Vec::with_capacity(value.len() + CRC_BYTES);
+    out.extend_from_slice(value);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out
+}
+
+fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], StoreError> {
+    let parts = sealed.split_last_chunk::<CRC_BYTES>();
+    match parts {
+        Some((value, crc))
+            if crc32c::crc32c_append(crc32c::crc32c(key), value) == u32::from_le_bytes(*crc) =>
+        {
+            Ok(value)
+        }
+        Some(_) | None => Err(StoreError::Record {
+            key: key.escape_ascii().to_string(),
+            reason: "wrong checksum",
+        }),
+    }
+}
+
+impl View for SledStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let found = self.db.get(key).map_err(error_of);
+        self.note(found.and_then(|found| {
+            found.map(|sealed| unseal(key, &sealed).map(<[u8]>::to_vec)).transpose()
+        }))
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        if from >= to {
+            return Ok(());
+        }
+        for pair in self.db.range(from..to) {
+            let (key, sealed) = self.note(pair.map_err(error_of))?;
+            if key.as_ref() == PROBE_KEY {
+                continue;
+            }
+            let value = self.note(unseal(&key, &sealed))?;
+            if visit(&key, value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl MetaStore for SledStore {
+    fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
+        write_fault().map_err(StoreError::Io)?;
+        let mut changes = sled::Batch::default();
+        for (key, value) in batch {
+            match value {
+                Some(value) => changes.insert(key.as_slice(), sealed(key, value)),
+                None => changes.remove(key.as_slice()),
+            }
+        }
+        self.note(self.db.apply_batch(changes).map_err(error_of))
+    }
+
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        self.note(self.db.flush().map(drop).map_err(error_of))?;
+        self.sync_blobs().map_err(StoreError::Io)
+    }
+
+    fn disk_bytes(&self) -> Result<u64, StoreError> {
+        self.db.size_on_disk().map_err(error_of)
+    }
+
+    fn health(&self) -> Result<(), StoreError> {
+        self.suspect.get().map_or(Ok(()), |reason| Err(StoreError::Damaged(reason.clone())))
+    }
+}
+
+fn write_fault() -> io::Result<()> {
+    io_fault!("mds::store::apply");
+    Ok(())
+}
