@@ -40,6 +40,8 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<std::ffi::OsString>,
     },
+    /// Check the folders of a cluster that is down.
+    Fsck(crate::fsck::FsckArgs),
     /// Measure a mount beside a plain local folder.
     Bench(crate::bench::BenchArgs),
     /// Write shell completions to standard output.

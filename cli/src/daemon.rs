@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
+use nacre_mds::MdsConfig;
+use nacre_mds::store::MemStore;
 use nacre_mgs::store::DiskStore;
 use nacre_model::map::Deployment;
 use nacre_node::config::{ServerSettings, Settings};
@@ -14,6 +17,7 @@ use crate::args::DaemonArgs;
 use crate::process;
 
 const MGS_PORT: u16 = 7400;
+const MDS_PORT: u16 = 7401;
 const OSS_PORT: u16 = 7402;
 
 /// Settings with the flags over them.
@@ -65,8 +69,29 @@ pub(crate) fn mgs(args: DaemonArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs an MDS.
-pub(crate) fn mds(_args: DaemonArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("the metadata server is not part of this version")
+pub(crate) fn mds(args: DaemonArgs) -> anyhow::Result<ExitCode> {
+    let settings = settings(&args, MDS_PORT)?;
+    let advertise = advertised(&settings.server);
+    let (server, mds) = (settings.server.clone(), settings.mds.clone());
+    process::run(&settings, args.child, move |scope| async move {
+        let folder = only_folder(&args, FolderKind::Mdt)?;
+        let mut config = MdsConfig::new(
+            identity(&folder, &args),
+            &server.listen,
+            Arc::new(TcpNet),
+            Arc::new(SystemClock),
+            Arc::new(OsDisk::new(folder.path())),
+            Arc::new(MemStore::default()),
+        );
+        config.server = server_name("mds");
+        config.advertise = advertise;
+        config.lease = Duration::from_secs(mds.lease_seconds);
+        // Within 32 bits: Settings::validate has seen to it.
+        config.inline_max = u32::try_from(mds.inline_bytes_max.0).unwrap_or(0);
+        nacre_mds::run(config, scope).await?;
+        drop(folder);
+        Ok(())
+    })
 }
 
 /// Runs an OSS.

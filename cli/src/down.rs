@@ -13,7 +13,7 @@ use crate::up::{clear_stale_mount, kill_leftovers, wait_gone};
 pub(crate) fn main(args: &DirArg) -> anyhow::Result<ExitCode> {
     let Some(cluster) = args.dir.exists().then(|| Cluster::load(&args.dir)).transpose()?.flatten()
     else {
-        println!("there is no cluster in {}", args.dir.display());
+        outln!("there is no cluster in {}", args.dir.display());
         return Ok(ExitCode::SUCCESS);
     };
     let dir = args.dir.display();
@@ -44,6 +44,6 @@ fn clean_up(args: &DirArg, lock: ClusterLock) -> anyhow::Result<ExitCode> {
         cluster.save(&args.dir)?;
     }
     drop(lock);
-    println!("the cluster in {} is down", args.dir.display());
+    outln!("the cluster in {} is down", args.dir.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -22,6 +22,6 @@ pub(crate) fn main(args: &FormatArgs) -> anyhow::Result<ExitCode> {
     let mgs_nodes = if kind == FolderKind::Mgs { Vec::new() } else { args.mgsnode.clone() };
     let identity = Identity::new(kind, &args.fsname, index, mgs_nodes);
     identity.format(&args.dir)?;
-    println!("{} is now {} of file system `{}`", args.dir.display(), identity.name(), args.fsname);
+    outln!("{} is now {} of file system `{}`", args.dir.display(), identity.name(), args.fsname);
     Ok(ExitCode::SUCCESS)
 }

@@ -2,11 +2,22 @@
 //!
 //! Called as `lfs` or `mount.nacre` (by a link of that name) it is that program.
 
+/// Prints to standard output. A reader that has enough, as `head` has, ends the program quietly.
+macro_rules! out {
+    ($($arg:tt)*) => { $crate::process::print(format_args!($($arg)*)) };
+}
+
+/// [`out!`], and a line's end.
+macro_rules! outln {
+    ($($arg:tt)*) => { $crate::process::print(format_args!("{}\n", format_args!($($arg)*))) };
+}
+
 mod args;
 mod bench;
 mod daemon;
 mod down;
 mod format;
+mod fsck;
 mod lfs;
 mod mount;
 mod pages;
@@ -52,6 +63,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             bench::run(&args)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Fsck(args) => Ok(fsck::main(&args)),
         Command::Completions { shell } => Ok(pages::completions(shell)),
         Command::Man { dir } => pages::man(&dir),
     }

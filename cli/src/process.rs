@@ -102,6 +102,15 @@ fn follow_parent() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints to standard output; ends the program when nobody reads.
+pub(crate) fn print(text: std::fmt::Arguments<'_>) {
+    let mut out = std::io::stdout();
+    if out.write_fmt(text).and_then(|()| out.flush()).is_err() {
+        // What a shell calls the end by SIGPIPE.
+        std::process::exit(141);
+    }
+}
+
 /// When a process started, in clock ticks since boot: with the pid it names one process for
 /// ever. `None` if it is gone, or a zombie.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {

@@ -36,10 +36,10 @@ pub(crate) fn main(args: &StatusArgs) -> anyhow::Result<ExitCode> {
         Cluster::load(dir)?.with_context(|| format!("there is no cluster in {}", dir.display()))?;
     let status = status(&cluster);
     if args.json {
-        println!("{}", serde_json::to_string(&status)?);
+        outln!("{}", serde_json::to_string(&status)?);
         return Ok(ExitCode::SUCCESS);
     }
-    println!("file system {} on {}", status.fsname, status.mount.display());
+    outln!("file system {} on {}", status.fsname, status.mount.display());
     let mut rows = vec![["NAME", "STATE", "PID", "ADDRESS", "TARGETS"].map(str::to_owned)];
     for daemon in &status.daemons {
         let pid = daemon.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
@@ -49,7 +49,7 @@ pub(crate) fn main(args: &StatusArgs) -> anyhow::Result<ExitCode> {
     }
     for [name, state, pid, address, targets] in rows {
         let line = format!("{name:<8} {state:<6} {pid:<8} {address:<22} {targets}");
-        println!("{}", line.trim_end());
+        outln!("{}", line.trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@
 
 use std::num::{NonZeroU16, NonZeroU64};
 
-use nacre_model::layout::{BadTemplate, ComponentTemplate, EOF};
+use nacre_model::layout::{BadTemplate, ComponentTemplate, EOF, STRIPE_COUNT_MAX};
 use nacre_model::{Fid, Layout, LayoutTemplate, OstIndex};
 use serde::{Deserialize, Serialize};
 
@@ -93,7 +93,11 @@ impl LayoutDoc {
             start: c.start,
             end: (c.end != EOF).then_some(c.end),
             stripe_size: c.stripe_size.get(),
-            stripe_count: c.stripe_count.get().into(),
+            // More than there can be: as many as there are, once there are objects.
+            stripe_count: match c.stripe_count.get() {
+                count if count > STRIPE_COUNT_MAX => -1,
+                count => count.into(),
+            },
             stripe_index: c.stripe_index.map_or(-1, |ost| ost.0.into()),
             pool: c.pool.clone(),
             osts: c.osts.iter().map(|ost| ost.0).collect(),

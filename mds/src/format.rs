@@ -84,6 +84,11 @@ pub(crate) fn prepare(
     Ok(())
 }
 
+/// Whether the folder has been served before.
+pub(crate) fn exists(disk: &dyn Disk) -> Result<bool, FormatError> {
+    disk.exists(Path::new(FILE)).map_err(FormatError::Io)
+}
+
 fn load(disk: &dyn Disk) -> Result<Option<Format>, FormatError> {
     let file = match disk.open(Path::new(FILE)) {
         Ok(file) => file,

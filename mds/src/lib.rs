@@ -16,6 +16,7 @@ pub mod log;
 mod machine;
 mod metrics;
 pub mod namespace;
+pub mod offline;
 pub mod opens;
 mod osts;
 pub mod placement;

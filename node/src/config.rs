@@ -81,11 +81,13 @@ pub struct MdsSettings {
     pub store_cache_bytes: Size,
     /// Files up to this size live in their inode; 0: none do.
     pub inline_bytes_max: Size,
+    /// A client that is silent for so long is evicted: its locks and open files are gone.
+    pub lease_seconds: u64,
 }
 
 impl Default for MdsSettings {
     fn default() -> Self {
-        Self { store_cache_bytes: Size(64 << 20), inline_bytes_max: Size(16 << 10) }
+        Self { store_cache_bytes: Size(64 << 20), inline_bytes_max: Size(16 << 10), lease_seconds: 10 }
     }
 }
 
@@ -317,6 +319,7 @@ impl Settings {
         let ranges = [
             ("mds.store_cache_bytes", self.mds.store_cache_bytes, 1 << 20, 1 << 40),
             ("mds.inline_bytes_max", self.mds.inline_bytes_max, 0, 32 << 10),
+            ("mds.lease_seconds", Size(self.mds.lease_seconds), 2, 3600),
             ("oss.scrub_bytes_per_second", self.oss.scrub_bytes_per_second, 0, 1 << 40),
             ("oss.io_threads", Size(self.oss.io_threads.into()), 1, 512),
             ("client.dirty_bytes_max", client.dirty_bytes_max, 4 << 20, u64::from(u32::MAX)),

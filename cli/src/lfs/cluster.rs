@@ -105,7 +105,9 @@ impl Cluster {
     ) -> Result<T, LfsError> {
         let mut last = LfsError::new(Errno::ETIMEDOUT, "no MGS");
         for address in &self.source.mgs {
-            let client = mgc::client(&self.net, address)
+            // Channels belong to the runtime that they were made in.
+            let client = self
+                .enter(|| mgc::client(&self.net, address))
                 .map_err(|error| LfsError::invalid(format!("{address}: {error}")))?;
             match self.limited(&format!("MGS {address}"), call(client)) {
                 Ok(answer) => return Ok(answer),
@@ -122,10 +124,7 @@ impl Cluster {
         &self,
         call: impl AsyncFnOnce(MdsClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
     ) -> Result<T, LfsError> {
-        // Channels belong to the runtime that they were made in.
-        let guard = self.runtime.enter();
-        let client = self.peers.mds();
-        drop(guard);
+        let client = self.enter(|| self.peers.mds());
         let client = client.map_err(|error| LfsError::new(Errno::EIO, error.to_string()))?;
         self.limited("MDS", call(client))
     }

@@ -47,7 +47,7 @@ pub(crate) fn run(args: &DfArgs) -> Result<(), LfsError> {
         return Err(LfsError::new(nacre_model::Errno::ENODEV, "no Nacre file system is mounted"));
     }
     for mounted in mounts {
-        print!("{}", show(args, &mounted)?);
+        out!("{}", show(args, &mounted)?);
     }
     Ok(())
 }

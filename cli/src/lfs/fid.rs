@@ -35,9 +35,9 @@ pub(crate) fn path2fid(args: &Path2fidArgs) -> Result<(), LfsError> {
     for path in &args.paths {
         let fid = layout::fid(path)?;
         if args.paths.len() > 1 {
-            println!("{}: {fid}", path.display());
+            outln!("{}: {fid}", path.display());
         } else {
-            println!("{fid}");
+            outln!("{fid}");
         }
     }
     Ok(())

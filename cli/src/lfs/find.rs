@@ -109,7 +109,7 @@ struct Search {
 /// Walks and prints.
 pub(crate) fn run(args: &FindArgs) -> Result<(), LfsError> {
     if args.words.iter().any(|word| word == "--help") {
-        println!("usage: lfs find PATH… TEST…\n\n{HELP}");
+        outln!("usage: lfs find PATH… TEST…\n\n{HELP}");
         return Ok(());
     }
     let search = parse(&args.words)?;

@@ -64,7 +64,7 @@ fn show_tree(args: &GetstripeArgs, path: &Path, top: bool) -> Result<(), LfsErro
         };
     }
     let doc = layout::get(path)?;
-    print!("{}", show(args, path, kind.is_dir(), &doc));
+    out!("{}", show(args, path, kind.is_dir(), &doc));
     if !kind.is_dir() || args.directory || !(top || args.recursive) {
         return Ok(());
     }
@@ -78,7 +78,7 @@ fn show_tree(args: &GetstripeArgs, path: &Path, top: bool) -> Result<(), LfsErro
         // A folder's own listing shows its files; subfolders only with -r, as Lustre does.
         if child.is_dir() && !child.is_symlink() && !args.recursive {
             let doc = layout::get(child)?;
-            print!("{}", show(args, child, true, &doc));
+            out!("{}", show(args, child, true, &doc));
             return Ok(());
         }
         show_tree(args, child, false)

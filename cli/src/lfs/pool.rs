@@ -123,18 +123,18 @@ pub(crate) fn list(args: &ListArgs) -> Result<(), LfsError> {
     let members = cluster.map.pools.get(pool).ok_or_else(|| {
         LfsError::new(Errno::ENOENT, format!("there is no pool `{pool}` in {fsname}"))
     })?;
-    println!("Pool: {fsname}.{pool}");
+    outln!("Pool: {fsname}.{pool}");
     for ost in members {
-        println!("{fsname}-{ost}_UUID");
+        outln!("{fsname}-{ost}_UUID");
     }
     Ok(())
 }
 
 fn pools(cluster: &Cluster) {
     let fsname = &cluster.map.fsname;
-    println!("Pools from {fsname}:");
+    outln!("Pools from {fsname}:");
     for pool in cluster.map.pools.keys() {
-        println!("{fsname}.{pool}");
+        outln!("{fsname}.{pool}");
     }
 }
 

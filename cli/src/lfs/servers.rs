@@ -58,13 +58,13 @@ pub(crate) fn mdts(args: &ListArgs) -> Result<(), LfsError> {
 
 fn list(args: &ListArgs, kind: TargetKind, title: &str) -> Result<(), LfsError> {
     for cluster in clusters(args.path.as_ref())? {
-        println!("{title}");
+        outln!("{title}");
         for target in cluster.map.targets.values().filter(|target| target.kind == kind) {
             let state = match target.state {
                 TargetState::Up => "ACTIVE",
                 TargetState::Down => "INACTIVE",
             };
-            println!("{}: {}_UUID {state}", target.index, name(&cluster, kind, target.index));
+            outln!("{}: {}_UUID {state}", target.index, name(&cluster, kind, target.index));
         }
     }
     Ok(())
@@ -84,7 +84,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), LfsError> {
     for cluster in clusters(args.path.as_ref())? {
         if matches!(args.what, Which::Servers | Which::Mgs) {
             // The map came from it a moment ago.
-            println!("MGS ({}): active", cluster.source.mgs.join(","));
+            outln!("MGS ({}): active", cluster.source.mgs.join(","));
         }
         for target in cluster.map.targets.values() {
             let asked = match target.kind {
@@ -97,9 +97,9 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), LfsError> {
             let shown = name(&cluster, target.kind, target.index);
             let address = target.addresses.join(",");
             match probe(&cluster, target.kind, target.index, target.epoch) {
-                Ok(()) => println!("{shown} ({address}): active"),
+                Ok(()) => outln!("{shown} ({address}): active"),
                 Err(error) => {
-                    println!("{shown} ({address}): check error: {error}");
+                    outln!("{shown} ({address}): check error: {error}");
                     worst = Some(error);
                 }
             }

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::{ArgMatches, FromArgMatches};
 use nacre_client::layout_json::{ComponentDoc, LayoutDoc};
 use nacre_model::layout::STRIPE_SIZE_DEFAULT;
+use nacre_model::{Errno, OstIndex};
 use nacre_node::config::Size;
 
+use super::cluster::Cluster;
 use super::error::LfsError;
 use super::layout;
 
@@ -245,12 +247,39 @@ fn apply(path: &Path, doc: &LayoutDoc) -> Result<(), LfsError> {
             Err(error) => return Err(LfsError::at(path, error)),
         }
     }
-    layout::set(path, doc).inspect_err(|_| {
+    layout::set(path, doc).map_err(|error| {
+        let error = explain(path, doc, error);
         if made {
             // It was made for this layout only; should removing fail, an empty file remains.
             let _ = std::fs::remove_file(path);
         }
+        error
     })
+}
+
+/// Names what of a refused layout the cluster does not have.
+fn explain(path: &Path, doc: &LayoutDoc, error: LfsError) -> LfsError {
+    if error.errno() != Errno::EINVAL {
+        return error;
+    }
+    let Ok(cluster) = Cluster::of_path(path) else { return error };
+    let fsname = &cluster.map.fsname;
+    for component in &doc.components {
+        let pool = &component.pool;
+        if !pool.is_empty() && !cluster.map.pools.contains_key(pool) {
+            return LfsError::invalid(format!("there is no pool `{pool}` in {fsname}"));
+        }
+        let index = u16::try_from(component.stripe_index).ok();
+        for ost in component.osts.iter().copied().chain(index).map(OstIndex) {
+            if cluster.map.ost(ost).is_none() {
+                return LfsError::invalid(format!("there is no {ost} in {fsname}"));
+            }
+            if cluster.map.pools.get(pool).is_some_and(|members| !members.contains(&ost)) {
+                return LfsError::invalid(format!("{ost} is not in pool `{pool}`"));
+            }
+        }
+    }
+    error
 }
 
 #[cfg(test)]

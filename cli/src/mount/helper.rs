@@ -44,7 +44,7 @@ fn parse(mut args: impl Iterator<Item = OsString>) -> anyhow::Result<Call> {
     while let Some(arg) = args.next() {
         let text = arg.to_string_lossy();
         if text == "-h" || text == "--help" {
-            println!("{USAGE}");
+            outln!("{USAGE}");
             std::process::exit(0);
         }
         let flags = text.strip_prefix('-').filter(|flags| !flags.is_empty());

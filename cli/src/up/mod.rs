@@ -136,7 +136,8 @@ fn detach(dir: &Path) -> anyhow::Result<ExitCode> {
         if line == READY {
             return Ok(ExitCode::SUCCESS);
         }
-        println!("{line}");
+        // The cluster comes up though nobody reads about it.
+        let _ = writeln!(std::io::stdout(), "{line}");
     }
     let status = child.wait().context("wait for the supervisor")?;
     let words = child::tail(&path, from);
