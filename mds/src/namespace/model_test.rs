@@ -1,9 +1,13 @@
 //! Random steps on the state machine and on a model of POSIX; then everything visible is compared.
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "other kinds are one case here")]
+mod compare;
+mod drive;
+#[expect(clippy::wildcard_enum_match_arm, reason = "other kinds are one case here")]
 mod model;
 mod ops;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use nacre_model::{
@@ -13,9 +17,9 @@ use nacre_proto::v1;
 use nacre_proto::v1::change_request::Op as Wire;
 use proptest::prelude::*;
 
-use self::model::{Acl, Done, Id, Model, New, ROOT};
+use self::model::{Acl, Done, Id, Model, ROOT};
 use self::ops::{Step, step};
-use super::{ObjectState, apply, check, format_with, objects, read};
+use super::{apply, format_with, read};
 use crate::command::{Command, Op, Origin, Outcome, Work};
 use crate::store::{MemStore, MetaStore, Txn, View};
 
@@ -100,9 +104,39 @@ fn template(all: bool) -> LayoutTemplate {
 }
 
 impl Pair {
-    fn pick(&self, node: usize) -> (Id, Option<v1::Fid>) {
-        let id = node % self.fids.len();
+    /// One in eight picks is any inode that ever was, the others are of what the step is for.
+    fn pick_of(&self, node: usize, wanted: impl Fn(&model::Node) -> bool) -> (Id, Option<v1::Fid>) {
+        let all: Vec<Id> = (0..self.fids.len())
+            .filter(|id| node.is_multiple_of(8) || wanted(&self.model.nodes[*id]))
+            .collect();
+        let id = if all.is_empty() { ROOT } else { all[node / 8 % all.len()] };
         (id, Some(self.fids[id].into()))
+    }
+
+    fn pick(&self, node: usize) -> (Id, Option<v1::Fid>) {
+        self.pick_of(node, |node| !node.freed)
+    }
+
+    fn pick_dir(&self, node: usize) -> (Id, Option<v1::Fid>) {
+        self.pick_of(node, |node| node.kind == FileKind::Directory && !node.freed && !node.orphan)
+    }
+
+    fn pick_file(&self, node: usize) -> (Id, Option<v1::Fid>) {
+        self.pick_of(node, |node| node.kind == FileKind::Regular && !node.freed)
+    }
+
+    /// A fixed name, or for half of the numbers one that the directory has.
+    fn name_in(&self, dir: Id, name: u8) -> Bytes {
+        let children = &self.model.nodes[dir].children;
+        let fixed = NAMES.len();
+        let at = usize::from(name);
+        match at.checked_sub(fixed) {
+            Some(at) if !children.is_empty() => {
+                let name = children.keys().nth(at % children.len()).unwrap();
+                Bytes::copy_from_slice(name)
+            }
+            _ => Bytes::from_static(NAMES[at % fixed]),
+        }
     }
 
     fn command(&mut self, op: Wire, others: &[Id]) -> Command {
@@ -167,26 +201,9 @@ impl Pair {
         self.model.now += 1;
         self.hold(false);
         match step {
-            Step::Create { .. }
-            | Step::TmpFile { .. }
-            | Step::Link { .. }
-            | Step::Unlink { .. }
-            | Step::Rmdir { .. }
-            | Step::Rename { .. } => self.name_step(txn, step),
-            Step::Chmod { .. }
-            | Step::Chown { .. }
-            | Step::Utimes { .. }
-            | Step::SetXattr { .. }
-            | Step::RemoveXattr { .. }
-            | Step::SetAcl { .. } => self.attribute_step(txn, step),
-            Step::Truncate { .. }
-            | Step::Write { .. }
-            | Step::Punch { .. }
-            | Step::Instantiate { .. }
-            | Step::Promote { .. }
-            | Step::Settle { .. }
-            | Step::MarkLazy { .. }
-            | Step::SetLayout { .. } => self.data_step(txn, step),
+            Step::Names(step) => self.name_step(txn, step),
+            Step::Attributes(step) => self.attribute_step(txn, step),
+            Step::Data(step) => self.data_step(txn, step),
             Step::Reap { node } => {
                 let (id, _) = self.pick(node);
                 self.model.reap(id);
@@ -202,217 +219,6 @@ impl Pair {
         let command = Command { time: time(self.model.now), origin: None, op };
         assert_eq!(Command::decode(command.encode()).unwrap(), command);
         apply(txn, &command).unwrap()
-    }
-
-    fn name_step(&mut self, txn: &mut Txn<'_>, step: Step) {
-        let name = |name: u8| NAMES[usize::from(name) % NAMES.len()];
-        let bytes = |name: &'static [u8]| Bytes::from_static(name);
-        match step {
-            Step::Create { dir, name: n, kind, perm, umask, id, exclusive } => {
-                let (dir, parent) = self.pick(dir);
-                let kind = KINDS[usize::from(kind) % KINDS.len()];
-                let new = New { kind, perm, umask, uid: 1, gid: id, exclusive };
-                let expected = self.model.create(dir, name(n), &new);
-                let op = v1::CreateOp {
-                    parent,
-                    name: bytes(name(n)),
-                    mode: kind.mode_bits() | perm,
-                    umask,
-                    rdev: 259,
-                    target: Bytes::from_static(b"else/where"),
-                    exclusive,
-                    ..v1::CreateOp::default()
-                };
-                let mut command = self.command(Wire::Create(op), &[]);
-                if let Op::Change { gid, .. } = &mut command.op {
-                    *gid = id;
-                }
-                self.send(txn, &command, expected);
-            }
-            Step::TmpFile { dir } => {
-                let (dir, parent) = self.pick(dir);
-                let kind = FileKind::Regular;
-                let new = New { kind, perm: 0o600, umask: 0, uid: 1, gid: 1, exclusive: true };
-                let expected = self.model.create(dir, b"", &new);
-                let mode = kind.mode_bits() | 0o600;
-                let op = v1::CreateOp { parent, mode, exclusive: true, ..Default::default() };
-                self.change(txn, Wire::Create(op), expected);
-            }
-            Step::Link { node, dir, name: n } => {
-                let ((id, fid), (dir, parent)) = (self.pick(node), self.pick(dir));
-                let expected = self.model.link(id, dir, name(n));
-                let op = v1::LinkOp { fid, parent, name: bytes(name(n)) };
-                self.change(txn, Wire::Link(op), expected);
-            }
-            Step::Unlink { dir, name: n, held } => {
-                self.hold(held);
-                let (dir, parent) = self.pick(dir);
-                let expected = self.model.remove(dir, name(n), false);
-                let op = v1::UnlinkOp { parent, name: bytes(name(n)) };
-                self.change(txn, Wire::Unlink(op), expected);
-            }
-            Step::Rmdir { dir, name: n, held } => {
-                self.hold(held);
-                let (dir, parent) = self.pick(dir);
-                let expected = self.model.remove(dir, name(n), true);
-                let op = v1::RmdirOp { parent, name: bytes(name(n)) };
-                self.change(txn, Wire::Rmdir(op), expected);
-            }
-            Step::Rename { from, to, flag, held } => {
-                self.hold(held);
-                let (from_name, to_name) = (name(from.1), name(to.1));
-                let ((from, parent), (to, new_parent)) = (self.pick(from.0), self.pick(to.0));
-                let expected = self.model.rename((from, from_name), (to, to_name), flag);
-                let op = v1::RenameOp {
-                    parent,
-                    name: bytes(from_name),
-                    new_parent,
-                    new_name: bytes(to_name),
-                    noreplace: flag == 1,
-                    exchange: flag == 2,
-                };
-                self.change(txn, Wire::Rename(op), expected);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn attribute_step(&mut self, txn: &mut Txn<'_>, step: Step) {
-        let xattr = |name: u8| XATTRS[usize::from(name) % XATTRS.len()];
-        match step {
-            Step::Chmod { node, perm } => {
-                let (id, fid) = self.pick(node);
-                let expected = self.model.chmod(id, perm);
-                let op = v1::SetattrOp { fid, perm: Some(perm), ..Default::default() };
-                self.change(txn, Wire::Setattr(op), expected);
-            }
-            Step::Chown { node, uid, gid } => {
-                let (id, fid) = self.pick(node);
-                let expected = self.model.chown(id, uid, gid);
-                let (uid, gid) = (Some(uid), Some(gid));
-                let op = v1::SetattrOp { fid, uid, gid, ..Default::default() };
-                self.change(txn, Wire::Setattr(op), expected);
-            }
-            Step::Utimes { node, atime, mtime } => {
-                let (id, fid) = self.pick(node);
-                let expected = self.model.utimes(id, atime, mtime);
-                let op = v1::SetattrOp {
-                    fid,
-                    atime: Some(time(atime).into()),
-                    mtime: mtime.map(|mtime| time(mtime).into()),
-                    mtime_now: mtime.is_none(),
-                    ..Default::default()
-                };
-                self.change(txn, Wire::Setattr(op), expected);
-            }
-            Step::SetXattr { node, name, len, flag } => {
-                let (id, fid) = self.pick(node);
-                let value = vec![7; len];
-                let expected = self.model.setxattr(id, xattr(name), &value, flag);
-                let op = v1::SetxattrOp {
-                    fid,
-                    name: Bytes::from_static(xattr(name)),
-                    value: value.into(),
-                    create: flag == 1,
-                    replace: flag == 2,
-                    kill_sgid: false,
-                };
-                self.change(txn, Wire::Setxattr(op), expected);
-            }
-            Step::RemoveXattr { node, name } => {
-                let (id, fid) = self.pick(node);
-                let expected = self.model.removexattr(id, xattr(name));
-                let op = v1::RemovexattrOp { fid, name: Bytes::from_static(xattr(name)) };
-                self.change(txn, Wire::Removexattr(op), expected);
-            }
-            Step::SetAcl { node, default, acl } => {
-                let (id, fid) = self.pick(node);
-                let expected = self.model.setacl(id, default, acl);
-                let name: &[u8] = if default { super::acl::DEFAULT } else { super::acl::ACCESS };
-                let value = acl.map(acl_bytes).unwrap_or_default().into();
-                let name = Bytes::from_static(name);
-                let op = v1::SetxattrOp { fid, name, value, ..Default::default() };
-                self.change(txn, Wire::Setxattr(op), expected);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn data_step(&mut self, txn: &mut Txn<'_>, step: Step) {
-        match step {
-            Step::Truncate { node, size, kill } => {
-                let (id, fid) = self.pick(node);
-                let expected = self.model.truncate(id, size, kill);
-                let (size, kill_suidgid) = (Some(size), kill);
-                let op = v1::SetattrOp { fid, size, kill_suidgid, ..Default::default() };
-                self.change(txn, Wire::Setattr(op), expected);
-            }
-            Step::Write { node, offset, len, kill } => {
-                let (id, fid) = self.pick(node);
-                let fill = u8::try_from(self.model.now % 255).unwrap() + 1;
-                let data = vec![fill; len];
-                let expected = self.model.write(id, offset, &data, kill);
-                let op = v1::WriteInlineOp {
-                    fid,
-                    offset,
-                    data: data.into(),
-                    kill_suidgid: kill,
-                    ..Default::default()
-                };
-                self.change(txn, Wire::WriteInline(op), expected);
-            }
-            Step::Punch { node, offset, len } => {
-                let (id, fid) = self.pick(node);
-                let expected = self.model.punch(id, offset, len);
-                let op =
-                    v1::WriteInlineOp { fid, offset, punch_len: Some(len), ..Default::default() };
-                self.change(txn, Wire::WriteInline(op), expected);
-            }
-            Step::Instantiate { node, offset, len } => {
-                let (id, fid) = self.pick(node);
-                let expected = self.model.instantiate(id, offset, len);
-                let op = v1::InstantiateOp { fid, offset, len, avoid: Vec::new() };
-                self.change(txn, Wire::Instantiate(op), expected);
-            }
-            Step::Promote { node, commit } => self.promote(txn, node, commit),
-            Step::Settle { node, size, exact, others } => {
-                let (id, fid) = self.pick(node);
-                let expected = self.model.settle(id, size, exact, others);
-                let mtime = Some(time(self.model.now).into());
-                let op = v1::SettleOp { fid, size: Some(size), mtime, exact, ..Default::default() };
-                let writers = if others { vec![id] } else { Vec::new() };
-                let command = self.command(Wire::Settle(op), &writers);
-                self.send(txn, &command, expected);
-            }
-            Step::MarkLazy { node } => {
-                let (id, _) = self.pick(node);
-                self.model.mark_lazy(id);
-                self.internal(txn, Op::MarkLazy { fid: self.fids[id] });
-            }
-            Step::SetLayout { node } => {
-                let (id, fid) = self.pick(node);
-                let expected = self.model.set_layout(id);
-                let layout = match self.model.now % 3 {
-                    0 => None,
-                    n => Some(template(n == 1).into()),
-                };
-                self.change(txn, Wire::SetLayout(v1::SetLayoutOp { fid, layout }), expected);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn promote(&mut self, txn: &mut Txn<'_>, node: usize, commit: bool) {
-        let (id, fid) = self.pick(node);
-        let expected = self.model.promote(id, commit);
-        let reserved = self.reserved.get(&id).copied().unwrap_or(0);
-        let object_generation = if commit { reserved } else { 0 };
-        let op = v1::PromoteOp { fid, commit, object_generation, avoid: Vec::new() };
-        let outcome = self.change(txn, Wire::Promote(op), expected);
-        if let (Some(outcome), false) = (outcome, commit) {
-            let layout = outcome.response.layout.unwrap();
-            self.reserved.insert(id, layout.components[0].object_generation);
-        }
     }
 
     fn forget(&mut self, txn: &mut Txn<'_>) {
@@ -458,125 +264,6 @@ impl Pair {
         assert_eq!(apply(txn, &stale).unwrap_err().errno(), Errno::ESTALE);
         self.last = None;
     }
-
-    fn compare(&self, view: &dyn View) {
-        for (id, fid) in self.fids.iter().enumerate() {
-            if self.model.nodes[id].freed {
-                assert_eq!(read::getattr(view, *fid).unwrap_err().errno(), Errno::ESTALE);
-            } else {
-                self.compare_inode(view, id, *fid);
-            }
-        }
-        assert_eq!(check(view).unwrap(), Vec::new());
-        let of = |wanted: &dyn Fn(&model::Node) -> bool| -> BTreeSet<Fid> {
-            let nodes = self.model.nodes.iter().zip(&self.fids);
-            nodes.filter(|(node, _)| wanted(node)).map(|(_, fid)| *fid).collect()
-        };
-        let orphans = read::orphans(view, None, usize::MAX).unwrap();
-        assert_eq!(orphans.into_iter().collect::<BTreeSet<_>>(), of(&|node| node.orphan));
-        let inodes = of(&|node| !node.freed).len() as u64;
-        assert_eq!(read::inode_count(view).unwrap(), inodes);
-        self.compare_objects(view);
-    }
-
-    fn compare_inode(&self, view: &dyn View, id: Id, fid: Fid) {
-        let (node, attr) = (&self.model.nodes[id], read::getattr(view, fid).unwrap());
-        assert_eq!(attr.kind, node.kind);
-        assert_eq!(attr.perm, node.perm, "mode of {fid}");
-        assert_eq!(attr.nlink, self.model.nlink(id), "links of {fid}");
-        assert_eq!((attr.uid, attr.gid), (node.uid, node.gid));
-        let times = (attr.atime, attr.mtime, attr.ctime);
-        assert_eq!(times, (time(node.atime), time(node.mtime), time(node.ctime)), "{fid}");
-        let mut xattrs = node.xattrs.clone();
-        let acls = [(super::acl::ACCESS, node.access), (super::acl::DEFAULT, node.default)];
-        xattrs.extend(
-            acls.iter().filter_map(|(name, acl)| acl.map(|acl| (name.to_vec(), acl_bytes(acl)))),
-        );
-        let names = read::listxattr(view, fid).unwrap();
-        let found: BTreeMap<Vec<u8>, Vec<u8>> = names
-            .iter()
-            .map(|name| (name.to_vec(), read::getxattr(view, fid, name).unwrap().to_vec()))
-            .collect();
-        assert_eq!(found, xattrs);
-        match node.kind {
-            FileKind::Directory => self.compare_directory(view, id, fid),
-            FileKind::Regular => self.compare_file(view, id, fid),
-            FileKind::Symlink => {
-                assert_eq!(read::readlink(view, fid).unwrap(), &b"else/where"[..]);
-            }
-            _ => {}
-        }
-        if id != ROOT && attr.nlink > 0 {
-            let paths = read::fid2path(view, fid).unwrap();
-            let names = if self.model.is_dir(id) { 1 } else { attr.nlink };
-            assert_eq!(paths.len(), usize::try_from(names).unwrap());
-            for path in paths {
-                let end = path
-                    .split(|byte| *byte == b'/')
-                    .fold(Fid::ROOT, |at, name| read::lookup(view, at, name).unwrap().fid);
-                assert_eq!(end, fid);
-            }
-        }
-    }
-
-    fn compare_directory(&self, view: &dyn View, id: Id, fid: Fid) {
-        let children = &self.model.nodes[id].children;
-        let mut found = BTreeMap::new();
-        let (mut cookie, mut eof) = (0, false);
-        while !eof {
-            let page = read::readdir(view, fid, cookie, 400, true).unwrap();
-            assert!(page.eof || !page.entries.is_empty());
-            for entry in page.entries {
-                assert!(entry.cookie > cookie && entry.cookie < 1 << 63);
-                cookie = entry.cookie;
-                assert_eq!(entry.attr.unwrap().kind, entry.kind);
-                found.insert(entry.name.to_vec(), entry.fid);
-            }
-            eof = page.eof;
-            if !self.model.nodes[id].orphan {
-                assert_eq!(page.parent, self.fids[self.model.nodes[id].parent]);
-            }
-        }
-        let expected: BTreeMap<Vec<u8>, Fid> =
-            children.iter().map(|(name, child)| (name.clone(), self.fids[*child])).collect();
-        assert_eq!(found, expected);
-    }
-
-    fn compare_file(&self, view: &dyn View, id: Id, fid: Fid) {
-        let (file, seen) = (&self.model.nodes[id].file, read::layout(view, fid).unwrap());
-        assert_eq!(seen.attr.size, file.size);
-        assert_eq!(seen.attr.size_lazy, file.lazy);
-        assert_eq!(seen.is_inline, file.live.is_empty());
-        let bytes: Vec<u8> =
-            (0..file.stored).map(|at| file.bytes.get(&at).copied().unwrap_or(0)).collect();
-        assert_eq!(seen.inline_data, bytes);
-        let layout = seen.layout.unwrap();
-        assert_eq!(layout.generation, seen.attr.layout_gen);
-        let live: BTreeSet<u16> = layout.objects(fid).map(|(id, _, _)| id.component).collect();
-        assert_eq!(live, file.live);
-    }
-
-    /// Every object that ever had a place is in use, reserved or to be destroyed, and only one of
-    /// these.
-    fn compare_objects(&self, view: &dyn View) {
-        let mut known = BTreeMap::new();
-        objects(view, &mut |id, ost, state| {
-            assert_eq!(known.insert(id, (ost, state)), None, "{id} twice");
-        })
-        .unwrap();
-        let places: BTreeMap<ObjectId, OstIndex> =
-            known.iter().map(|(id, (ost, _))| (*id, *ost)).collect();
-        assert_eq!(places, self.seen);
-        for (id, (_, state)) in known {
-            let node = self.fids.iter().position(|fid| *fid == id.fid).unwrap();
-            let node = &self.model.nodes[node];
-            match state {
-                ObjectState::Live => assert!(!node.freed && node.file.live.contains(&id.component)),
-                ObjectState::Pending => assert!(!node.freed && node.file.pending),
-                ObjectState::Doomed => {}
-            }
-        }
-    }
 }
 
 fn dump(view: &dyn View) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -598,7 +285,7 @@ proptest! {
         for group in steps.chunks(7) {
             let mut txn = Txn::new(&store);
             for step in group {
-                pair.step(&mut txn, step.clone());
+                pair.step(&mut txn, *step);
             }
             let batch = txn.into_batch();
             store.apply(&batch).unwrap();
