@@ -107,10 +107,10 @@ impl Acl {
     }
 
     fn validated(self) -> Result<Self, NsError> {
-        let classes: Vec<u8> = self.entries.iter().map(|(tag, _)| tag.class()).collect();
-        let count = |class: u8| classes.iter().filter(|c| **c == class).count();
+        let classes = || self.entries.iter().map(|(tag, _)| tag.class());
+        let count = |class: u8| classes().filter(|of| *of == class).count();
         let named = count(1).saturating_add(count(3));
-        let right = classes.is_sorted()
+        let right = classes().is_sorted()
             && count(0) == 1
             && count(2) == 1
             && count(5) == 1

@@ -151,11 +151,7 @@ impl Checker<'_> {
 }
 
 /// Calls `each` with all rows of a kind, outside of the scan, so that it may read others.
-fn for_each(
-    view: &dyn View,
-    kind: u8,
-    each: &mut dyn FnMut(&[u8], Vec<u8>) -> Result<(), NsError>,
-) -> Result<(), NsError> {
+fn for_each(view: &dyn View, kind: u8, each: &mut Each<'_>) -> Result<(), NsError> {
     let (mut from, to) = keys::all_of(kind);
     loop {
         let batch = rows_between(view, &from, &to)?;
@@ -169,6 +165,8 @@ fn for_each(
     }
 }
 
+/// What is done with a row.
+type Each<'e> = dyn FnMut(&[u8], Vec<u8>) -> Result<(), NsError> + 'e;
 type Rows = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn rows_between(view: &dyn View, from: &[u8], to: &[u8]) -> Result<Rows, StoreError> {

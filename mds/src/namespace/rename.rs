@@ -48,16 +48,16 @@ pub(super) fn rename(
     }
     match target {
         Some((cookie, entry)) if op.exchange => {
-            exchange(ctx, (from, old_cookie), (to, cookie), moved, &entry)
+            exchange(ctx, (&from, old_cookie), (&to, cookie), moved, &entry)
         }
-        target => replace(ctx, (from, old_cookie), to, moved, target),
+        target => replace(ctx, (&from, old_cookie), &to, moved, target),
     }
 }
 
 fn replace(
     ctx: &mut Ctx<'_, '_>,
-    (from, old_cookie): (Spot, u64),
-    to: Spot,
+    (from, old_cookie): (&Spot, u64),
+    to: &Spot,
     mut moved: Inode,
     target: Option<(u64, Entry)>,
 ) -> Result<v1::ChangeResponse, NsError> {
@@ -82,21 +82,21 @@ fn replace(
     };
     ctx.txn.remove(keys::entry(from.parent, old_cookie));
     ctx.put_entry(to.parent, cookie, &to.name, &moved.attr);
-    relink(ctx, &mut moved, &from, &to)?;
-    let moves = i32::from(is_dir);
+    relink(ctx, &mut moved, from, to)?;
+    let subdir = i32::from(is_dir);
     if from.parent == to.parent {
         ctx.touch_directory(to.parent, -lost_subdir)?;
     } else {
-        ctx.touch_directory(from.parent, -moves)?;
-        ctx.touch_directory(to.parent, moves - lost_subdir)?;
+        ctx.touch_directory(from.parent, -subdir)?;
+        ctx.touch_directory(to.parent, subdir - lost_subdir)?;
     }
     Ok(attr_reply(&ctx.inode(moved.attr.fid)?))
 }
 
 fn exchange(
     ctx: &mut Ctx<'_, '_>,
-    (from, old_cookie): (Spot, u64),
-    (to, cookie): (Spot, u64),
+    (from, old_cookie): (&Spot, u64),
+    (to, cookie): (&Spot, u64),
     mut moved: Inode,
     entry: &Entry,
 ) -> Result<v1::ChangeResponse, NsError> {
@@ -106,8 +106,8 @@ fn exchange(
     }
     ctx.put_entry(to.parent, cookie, &to.name, &moved.attr);
     ctx.put_entry(from.parent, old_cookie, &from.name, &other.attr);
-    relink(ctx, &mut moved, &from, &to)?;
-    relink(ctx, &mut other, &to, &from)?;
+    relink(ctx, &mut moved, from, to)?;
+    relink(ctx, &mut other, to, from)?;
     if from.parent == to.parent {
         ctx.touch_directory(to.parent, 0)?;
     } else {
