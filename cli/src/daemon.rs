@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nacre_mds::MdsConfig;
-use nacre_mds::store::MemStore;
+use nacre_mds::store::{SledOptions, open_or_renew};
 use nacre_mgs::store::DiskStore;
 use nacre_model::map::Deployment;
 use nacre_node::config::{ServerSettings, Settings};
@@ -75,13 +75,14 @@ pub(crate) fn mds(args: DaemonArgs) -> anyhow::Result<ExitCode> {
     let (server, mds) = (settings.server.clone(), settings.mds.clone());
     process::run(&settings, args.child, move |scope| async move {
         let folder = only_folder(&args, FolderKind::Mdt)?;
+        let options = SledOptions { cache_bytes: mds.store_cache_bytes.0 };
         let mut config = MdsConfig::new(
             identity(&folder, &args),
             &server.listen,
             Arc::new(TcpNet),
             Arc::new(SystemClock),
             Arc::new(OsDisk::new(folder.path())),
-            Arc::new(MemStore::default()),
+            Arc::new(open_or_renew(&folder.path().join("store"), &options)?),
         );
         config.server = server_name("mds");
         config.advertise = advertise;
