@@ -6,12 +6,14 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use nacre_model::layout::FILE_BYTES_MAX;
 use nacre_model::{Attr, Errno, Fid, FileKind};
+use nacre_proto::convert::required;
 use nacre_proto::v1;
 use nacre_proto::v1::change_request::Op;
 
 use crate::flush::Exact;
 use crate::handle::OpenFile;
 use crate::inode::Inode;
+use crate::mdc::Changed;
 use crate::types::{Caller, SetAttr, SetTime};
 use crate::{Client, ClientError, Result};
 
@@ -100,7 +102,7 @@ impl Client {
         let inode =
             handle.map(|file| Arc::clone(&file.inode)).or_else(|| self.inner.inodes.get(fid));
         let Some(inode) = inode else {
-            let attr = self.send_setattr(caller, fid, set).await?;
+            let attr = self.send_setattr(caller, fid, set).await?.attr()?;
             if attr.size_lazy && attr.kind == FileKind::Regular && set.size.is_none() {
                 return self.getattr(fid).await;
             }
@@ -114,10 +116,15 @@ impl Client {
         let _gate = inode.gate.write().await;
         self.drop_beyond(&inode, size);
         self.write_out_and_settle(&inode).await?;
-        let mut attr = self.send_setattr(caller, fid, set).await?;
+        let changed = self.send_setattr(caller, fid, set).await?;
+        let mut attr = required("attr", changed.attr)?;
         attr.size = size;
         let mut state = inode.state.lock();
         state.size = size;
+        if let (0, Some(layout)) = (size, changed.layout) {
+            // An empty file is back in its inode.
+            state.install(attr.clone(), layout, true);
+        }
         state.data_version = state.data_version.wrapping_add(1);
         for object in state.objects.values_mut() {
             object.blocks = None;
@@ -151,7 +158,7 @@ impl Client {
         debug_assert!(self.inner.retained.load(Ordering::Relaxed) < u64::MAX / 2);
     }
 
-    async fn send_setattr(&self, caller: Caller, fid: Fid, set: SetAttr) -> Result<Attr> {
+    async fn send_setattr(&self, caller: Caller, fid: Fid, set: SetAttr) -> Result<Changed> {
         let at = |time: Option<SetTime>| match time {
             Some(SetTime::At(time)) => Some(time.into()),
             Some(SetTime::Now) | None => None,
@@ -168,7 +175,7 @@ impl Client {
             mtime_now: set.mtime == Some(SetTime::Now),
             kill_suidgid: set.kill_suidgid,
         });
-        self.inner.mdc.change("setattr", caller, false, op).await?.attr()
+        self.inner.mdc.change("setattr", caller, false, op).await
     }
 }
 

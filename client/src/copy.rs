@@ -30,6 +30,9 @@ impl Client {
         {
             return Err(ClientError::refused(Errno::EINVAL, "the ranges overlap"));
         }
+        // The source ends where it ended before: the copy itself may make the file longer.
+        let size = self.getattr(source.fid()).await?.size;
+        let len = len.min(size.saturating_sub(from));
         let mut done: u64 = 0;
         let mut ready: Vec<Bytes> = self.read(source, from, len.min(STEP_BYTES)).await?;
         loop {

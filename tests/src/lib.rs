@@ -3,6 +3,8 @@
 pub mod binary;
 pub mod cluster;
 pub mod daemon;
+pub mod inside;
+pub mod local_net;
 pub mod logs;
 pub mod oracle;
 pub mod wait;
