@@ -2,6 +2,7 @@
 
 pub mod binary;
 pub mod cluster;
+pub mod cutfs;
 pub mod daemon;
 pub mod logs;
 pub mod oracle;
