@@ -39,6 +39,8 @@ pub const LEASE_DEFAULT: Duration = Duration::from_secs(10);
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 /// Requests in flight when the server is asked to stop have so long to end.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Between two looks for the first fids.
+const STOCK_PAUSE: Duration = Duration::from_millis(10);
 /// Orphans read from the store at a time.
 const ORPHANS_PAGE: usize = 4096;
 
@@ -154,8 +156,15 @@ pub async fn run(config: MdsConfig, scope: Scope) -> Result<(), RunError> {
     );
     engine_config.applier = config.applier;
     let engine = Engine::open(engine_config, Machine).await?;
-    let served = serve(config, random, engine, &scope).await;
-    scope.join().await;
+    // Of its own, so that its end can be waited for here.
+    let own = Scope::new();
+    let (outer, inner) = (scope, own.clone());
+    own.spawn("stop", async move {
+        outer.stopped().await;
+        inner.stop();
+    });
+    let served = serve(config, random, engine, &own).await;
+    own.join().await;
     engine_scope.join().await;
     served
 }
@@ -192,7 +201,10 @@ async fn serve(
             given => given.to_vec(),
         };
         match join(&config, advertise, boot_id, scope).await {
-            Ok(()) => nacre_node::telemetry::set_ready(true),
+            Ok(()) => {
+                stocked(&shared, &config, scope).await;
+                nacre_node::telemetry::set_ready(true);
+            }
             Err(error) => {
                 scope.stop();
                 return Err(error);
@@ -211,6 +223,14 @@ async fn serve(
     };
     let (served, joined, failed) = tokio::join!(serving, joining, failing);
     failed.and(joined).and(served.map_err(RunError::from))
+}
+
+/// Waits until files can be made.
+async fn stocked(shared: &Shared, config: &MdsConfig, scope: &Scope) {
+    let empty = || read::statistics(shared.view()).is_ok_and(|counts| counts.fids_left == 0);
+    while !config.identity.mgs_nodes.is_empty() && empty() && !scope.is_stopped() {
+        tokio::time::sleep(STOCK_PAUSE).await;
+    }
 }
 
 /// Ends the streams, which would keep connections open for ever, and returns when clients have had

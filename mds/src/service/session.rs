@@ -127,23 +127,28 @@ pub(super) fn stream(
             if session != Some(message.session) {
                 session = Some(message.session);
                 own.streams.lock().insert(message.session, tx.clone());
-                if own.scope.is_stopped() {
-                    break;
-                }
+            }
+            // Cut off because it was full, or because the client has made another: the client
+            // must notice, for grants do not come here any more.
+            if !is_current(&own, message.session, &tx) || own.scope.is_stopped() {
+                break;
             }
             let beat = Event::Beat(v1::Beat { beat: message.beat });
             if tx.try_send(Ok(own.down(beat))).is_err() {
                 break;
             }
         }
-        if let Some(session) = session {
-            let mut streams = own.streams.lock();
-            if streams.get(&session).is_some_and(|current| current.same_channel(&tx)) {
-                streams.remove(&session);
-            }
+        if let Some(session) = session
+            && is_current(&own, session, &tx)
+        {
+            own.streams.lock().remove(&session);
         }
     });
     ReceiverStream::new(rx)
+}
+
+fn is_current(shared: &Shared, session: u64, stream: &mpsc::Sender<Down>) -> bool {
+    shared.streams.lock().get(&session).is_some_and(|current| current.same_channel(stream))
 }
 
 /// Looks at the time as long as the scope lives.
