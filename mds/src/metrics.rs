@@ -2,10 +2,10 @@
 //!
 //! - `nacre_mds_op_duration_seconds{op,errno}`: requests by operation and outcome (`OK` or the
 //!   symbol of the errno), from arrival to reply.
-//! - `nacre_mds_sessions`, `nacre_mds_open_handles`, `nacre_mds_locks`,
-//!   `nacre_mds_lock_waiters`: what clients hold now.
+//! - `nacre_mds_sessions_count`, `nacre_mds_open_handles_count`, `nacre_mds_locks_count`,
+//!   `nacre_mds_lock_waiters_count`: what clients hold now.
 //! - `nacre_mds_evictions_total`: sessions ended because their client was silent.
-//! - `nacre_mds_work_records`: changes whose work on OSTs is not known to be done.
+//! - `nacre_mds_work_records_count`: changes whose work on OSTs is not known to be done.
 //! - `nacre_mds_destroyed_objects_total`: objects whose destruction OSTs have confirmed.
 
 use std::time::Duration;
@@ -28,10 +28,10 @@ pub(crate) struct Held {
 
 /// Sets the gauges.
 pub(crate) fn held(held: &Held) {
-    metrics::gauge!("nacre_mds_sessions").set(float(held.sessions));
-    metrics::gauge!("nacre_mds_open_handles").set(float(held.handles));
-    metrics::gauge!("nacre_mds_locks").set(float(held.locks));
-    metrics::gauge!("nacre_mds_lock_waiters").set(float(held.lock_waiters));
+    metrics::gauge!("nacre_mds_sessions_count").set(float(held.sessions));
+    metrics::gauge!("nacre_mds_open_handles_count").set(float(held.handles));
+    metrics::gauge!("nacre_mds_locks_count").set(float(held.locks));
+    metrics::gauge!("nacre_mds_lock_waiters_count").set(float(held.lock_waiters));
 }
 
 /// Clients were too silent.
@@ -41,7 +41,7 @@ pub(crate) fn evicted(count: usize) {
 
 /// Work that a pass of the worker left.
 pub(crate) fn work_records(count: usize) {
-    metrics::gauge!("nacre_mds_work_records").set(float(count));
+    metrics::gauge!("nacre_mds_work_records_count").set(float(count));
 }
 
 /// Objects are gone.
