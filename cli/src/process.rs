@@ -30,6 +30,7 @@ where
     W: FnOnce(Scope) -> F,
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
+    nacre_node::memory::keep_buffers();
     if child.supervised {
         follow_parent()?;
     }

@@ -152,6 +152,8 @@ pub fn channel(net: &Arc<dyn Net>, address: &str) -> Result<Channel, tonic::tran
         .connect_timeout(Duration::from_secs(2))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        // What this side takes: data that is read comes in frames of this size.
+        .max_frame_size(FRAME_BYTES)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
