@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nacre_mds::MdsConfig;
-use nacre_mds::store::MemStore;
+use nacre_mds::store::{SledOptions, open_or_renew};
 use nacre_mgs::store::DiskStore;
 use nacre_model::map::Deployment;
 use nacre_node::config::{ServerSettings, Settings};
@@ -75,13 +75,16 @@ pub(crate) fn mds(args: DaemonArgs) -> anyhow::Result<ExitCode> {
     let (server, mds) = (settings.server.clone(), settings.mds.clone());
     process::run(&settings, args.child, move |scope| async move {
         let folder = only_folder(&args, FolderKind::Mdt)?;
+        // Takes about twice as much memory as it is told.
+        let options = SledOptions { cache_bytes: mds.store_cache_bytes.0 / 2 };
+        let store = open_or_renew(&folder.path().join("store"), &options)?;
         let mut config = MdsConfig::new(
             identity(&folder, &args),
             &server.listen,
             Arc::new(TcpNet),
             Arc::new(SystemClock),
             Arc::new(OsDisk::new(folder.path())),
-            Arc::new(MemStore::default()),
+            Arc::new(store),
         );
         config.server = server_name("mds");
         config.advertise = advertise;

@@ -113,6 +113,7 @@ impl Client {
             self.settle(&inode, crate::flush::Exact::Yes, false).await?;
         }
         let mdc = &self.inner.mdc;
+        mdc.leave();
         let goodbye = mdc.call("close session", |mut mds, session| async move {
             mds.close_session(v1::CloseSessionRequest { session: session.id }).await
         });

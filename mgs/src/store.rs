@@ -6,6 +6,7 @@
 use std::io;
 use std::path::Path;
 
+use nacre_node::durable;
 use parking_lot::Mutex;
 
 use crate::state::{BadRecord, KEYS, State};
@@ -37,6 +38,8 @@ pub struct DiskStore {
 
 /// The map is a few kilobytes.
 const CACHE_BYTES: u64 = 1 << 20;
+/// Written at every open, to see that a flush really syncs.
+const PROBE_KEY: &str = "probe";
 
 impl DiskStore {
     /// Opens, or makes, the store in `folder`.
@@ -46,10 +49,30 @@ impl DiskStore {
         let config =
             sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let db = config.open().map_err(sled_error)?;
-        for made in [&path, folder] {
-            std::fs::File::open(made).and_then(|dir| dir.sync_all()).map_err(StoreError::Io)?;
+        let store = Self { db };
+        store.prove_that_flush_syncs()?;
+        // What sled leaves to chance when it creates its files.
+        for made in [&path.join("conf"), &path.join("db"), &path, folder] {
+            std::fs::File::open(made).and_then(|file| file.sync_all()).map_err(StoreError::Io)?;
         }
-        Ok(Self { db })
+        Ok(store)
+    }
+
+    /// Stock sled's flush does not reach the disk; [`durable`] sees to it that it does.
+    fn prove_that_flush_syncs(&self) -> Result<(), StoreError> {
+        let before = durable::sync_calls();
+        // Another value each time: sled does not write what is there already.
+        let old = self.db.get(PROBE_KEY).map_err(sled_error)?;
+        let old =
+            old.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes);
+        let probe = old.wrapping_add(1).to_le_bytes();
+        self.db.insert(PROBE_KEY, &probe).map_err(sled_error)?;
+        self.db.flush().map_err(sled_error)?;
+        if durable::sync_calls() == before {
+            let text = "the store's flush does not reach the disk in this build";
+            return Err(StoreError::Io(io::Error::other(text)));
+        }
+        Ok(())
     }
 }
 

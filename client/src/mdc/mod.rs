@@ -53,6 +53,10 @@ pub(crate) struct Mdc {
     pub(crate) held: Mutex<Held>,
     waiters: Waiters,
     silent: AtomicBool,
+    /// The MDS has answered before: its silence is news.
+    answered: AtomicBool,
+    /// The session is being closed: that it ends is no eviction.
+    leaving: AtomicBool,
     evictions: AtomicU64,
     next_handle: AtomicU64,
     next_cookie: AtomicU64,
@@ -97,6 +101,8 @@ impl Mdc {
             held: Mutex::default(),
             waiters: Waiters::default(),
             silent: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             evictions: AtomicU64::new(0),
             next_handle: AtomicU64::new(1),
             next_cookie: AtomicU64::new(1),
@@ -141,12 +147,23 @@ impl Mdc {
     }
 
     fn note_silence(&self, cause: &str) {
-        if !self.silent.swap(true, Ordering::AcqRel) {
+        if self.silent.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if self.answered.load(Ordering::Acquire) {
             tracing::warn!(mds = %self.address(), cause, "mds is not answering, waiting for it");
+        } else {
+            tracing::info!(mds = %self.address(), cause, "mds does not answer yet, waiting for it");
         }
     }
 
+    /// From now on the end of the session is what is wanted.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
     fn note_answer(&self) {
+        self.answered.store(true, Ordering::Release);
         if self.silent.swap(false, Ordering::AcqRel) {
             tracing::info!(mds = %self.address(), "mds answers again");
         }

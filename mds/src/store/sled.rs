@@ -153,7 +153,12 @@ impl SledStore {
 
     fn prove_that_flush_syncs(&self) -> Result<(), StoreError> {
         let before = durable::sync_calls();
-        self.db.insert(PROBE_KEY, &before.to_le_bytes()).map_err(error_of)?;
+        // Another value each time: sled does not write what is there already.
+        let old = self.db.get(PROBE_KEY).map_err(error_of)?;
+        let old =
+            old.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes);
+        let probe = old.wrapping_add(1).to_le_bytes();
+        self.db.insert(PROBE_KEY, &probe).map_err(error_of)?;
         self.db.flush().map_err(error_of)?;
         if durable::sync_calls() == before {
             let text = "the store's flush does not reach the disk in this build";
