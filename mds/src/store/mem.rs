@@ -1,11 +1,10 @@
 //! A store in memory: the reference of the others, and the simulator's.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 
 use parking_lot::RwLock;
 
-use super::{Batch, MetaStore, StoreError, View};
+use super::{Batch, MetaStore, StoreError, View, Visit};
 
 /// An ordered map behind a lock.
 #[derive(Debug, Default)]
@@ -18,12 +17,7 @@ impl View for MemStore {
         Ok(self.map.read().get(key).cloned())
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
         if from < to {
             for (key, value) in self.map.read().range(from.to_vec()..to.to_vec()) {
                 if visit(key, value).is_break() {

@@ -10,17 +10,15 @@ use std::ops::ControlFlow;
 pub use self::sled::{Opened, SledOptions, SledStore, open_or_renew};
 pub use mem::MemStore;
 
+/// Is shown pairs of key and value, until it breaks.
+pub type Visit<'v> = &'v mut (dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v);
+
 /// A committed state that can be read.
 pub trait View {
     /// The value of a key.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
     /// Visits pairs with `from <= key < to`, ascending, until told to stop.
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError>;
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError>;
 }
 
 /// Changes of one group of commands: `None` removes the key.
@@ -76,13 +74,16 @@ pub enum StoreError {
     },
 }
 
+/// What the overlay held for a key: nothing, a removal, or a value.
+type Before = Option<Option<Vec<u8>>>;
+
 /// The store with a group's changes laid over it.
 ///
 /// [`Txn::mark`] and [`Txn::rollback`] undo a command that failed halfway.
 pub struct Txn<'a> {
     below: &'a dyn View,
     batch: Batch,
-    undo: Vec<(Vec<u8>, Option<Option<Vec<u8>>>)>,
+    undo: Vec<(Vec<u8>, Before)>,
 }
 
 impl<'a> Txn<'a> {
@@ -165,12 +166,7 @@ impl View for Txn<'_> {
         }
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
         if from >= to {
             return Ok(());
         }

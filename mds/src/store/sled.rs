@@ -8,7 +8,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -16,7 +15,7 @@ use std::sync::OnceLock;
 use nacre_node::durable;
 use parking_lot::Mutex;
 
-use super::{Batch, MetaStore, StoreError, View};
+use super::{Batch, MetaStore, StoreError, View, Visit};
 use crate::fault::io_fault;
 
 const CRC_BYTES: usize = 4;
@@ -119,7 +118,9 @@ impl SledStore {
             Err(error) => {
                 return match error_of(error) {
                     StoreError::Damaged(reason) => Ok(Opened::MustRebuild(reason)),
-                    other => Err(other),
+                    other @ (StoreError::Io(_)
+                    | StoreError::Record { .. }
+                    | StoreError::Limits { .. }) => Err(other),
                 };
             }
         };
@@ -234,7 +235,11 @@ fn error_of(error: sled::Error) -> StoreError {
         {
             StoreError::Io(error)
         }
-        other => StoreError::Damaged(other.to_string()),
+        error @ (sled::Error::Io(_)
+        | sled::Error::CollectionNotFound(_)
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_)
+        | sled::Error::Corruption { .. }) => StoreError::Damaged(error.to_string()),
     }
 }
 
@@ -269,12 +274,7 @@ impl View for SledStore {
         }))
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
         if from >= to {
             return Ok(());
         }
@@ -294,7 +294,9 @@ impl View for SledStore {
 
 impl MetaStore for SledStore {
     fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
-        write_fault().map_err(StoreError::Io)?;
+        fail::fail_point!("mds::store::apply", |argument| Err(StoreError::Io(
+            crate::fault::named(argument)
+        )));
         let mut changes = sled::Batch::default();
         for (key, value) in batch {
             match value {
@@ -317,9 +319,4 @@ impl MetaStore for SledStore {
     fn health(&self) -> Result<(), StoreError> {
         self.suspect.get().map_or(Ok(()), |reason| Err(StoreError::Damaged(reason.clone())))
     }
-}
-
-fn write_fault() -> io::Result<()> {
-    io_fault!("mds::store::apply");
-    Ok(())
 }

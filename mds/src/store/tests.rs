@@ -41,15 +41,12 @@ fn behaves_as_a_map(store: &dyn MetaStore, batches: &[Batch]) {
     for batch in batches {
         let mut txn = Txn::new(store);
         for (key, value) in batch {
-            match value {
-                Some(value) => {
-                    txn.put(key.clone(), value.clone());
-                    model.insert(key.clone(), value.clone());
-                }
-                None => {
-                    txn.remove(key.clone());
-                    model.remove(key);
-                }
+            if let Some(value) = value {
+                txn.put(key.clone(), value.clone());
+                model.insert(key.clone(), value.clone());
+            } else {
+                txn.remove(key.clone());
+                model.remove(key);
             }
         }
         let expected: Pairs = model.clone().into_iter().collect();
