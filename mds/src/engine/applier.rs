@@ -81,12 +81,8 @@ async fn commit<M: StateMachine>(
     if group.is_empty() {
         return Ok(());
     }
-    metrics::histogram!("nacre_mds_group_commands").record(
-        #[expect(clippy::cast_precision_loss, reason = "at most 256")]
-        {
-            group.len() as f64
-        },
-    );
+    metrics::counter!("nacre_mds_groups_total").increment(1);
+    metrics::counter!("nacre_mds_commands_total").increment(group.len() as u64);
     let mut done = match core.run(group) {
         Ok(done) => done,
         Err(cause) => {

@@ -31,8 +31,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::core::{ErrorOf, Job, Submit};
 pub use self::error::{EngineError, OpenError, Poison};
-pub(crate) use self::head::set_rebuilding;
 pub use self::head::{Head, RESERVED_PREFIX};
+pub(crate) use self::head::{is_rebuilding, set_rebuilding};
 use self::keeper::{Keeper, SnapshotRequest};
 pub use self::machine::StateMachine;
 use self::recover::Places;

@@ -60,15 +60,8 @@ fn begin<E>(places: &Places, oldest: Option<u64>) -> Result<Head, OpenError<E>> 
         tracing::warn!(applied = head.applied, "metadata store rebuilt from a snapshot");
         return Ok(head);
     }
-    if gap || (rebuilding && oldest != Some(1)) {
+    if gap || rebuilding {
         return Err(OpenError::Unrecoverable { applied: head.applied, oldest: oldest_index });
-    }
-    if rebuilding {
-        snapshot::clear(&**store)?;
-        let mut done = Batch::new();
-        super::head::set_rebuilding(&mut done, false);
-        Head::default().store_in(&mut done);
-        store.apply(&done)?;
     }
     Ok(head)
 }

@@ -16,6 +16,7 @@ use nacre_node::durable;
 use parking_lot::Mutex;
 
 use super::{Batch, MetaStore, StoreError, View, Visit};
+use crate::engine::is_rebuilding;
 use crate::fault::io_fault;
 
 const CRC_BYTES: usize = 4;
@@ -132,6 +133,9 @@ impl SledStore {
         };
         store.sync_all().map_err(StoreError::Io)?;
         store.prove_that_flush_syncs()?;
+        if is_rebuilding(&store)? {
+            return Ok(Opened::MustRebuild("a rebuild was interrupted".to_owned()));
+        }
         Ok(Opened::Ready(store))
     }
 
