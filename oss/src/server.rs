@@ -13,11 +13,16 @@ use nacre_node::tasks::Blocking;
 use nacre_node::{Clock, Disk, FolderKind, Identity, MapWatch, Membership, Scope};
 use nacre_proto::MESSAGE_BYTES_MAX;
 use nacre_proto::v1::oss_server::OssServer;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::error::OssError;
 use crate::object::{ObjectStore, StoreOptions};
 use crate::service::{Ost, Osts, Service};
 use crate::upkeep;
+
+/// Open files that are left to connections, logs and the rest.
+const FILES_BESIDE: usize = 512;
+const FILES_PER_OBJECT: usize = 2;
 
 /// What an OSS is run with.
 pub struct OssConfig {
@@ -187,7 +192,10 @@ async fn open(config: &OssConfig, fsname: &str) -> Result<Osts, RunError> {
             None => Blocking::Inline,
         };
         let (disk, clock) = (Arc::clone(disk), Arc::clone(&config.clock));
-        let options = StoreOptions::new(index, config.boot_id);
+        let mut options = StoreOptions::new(index, config.boot_id);
+        if config.io_threads.is_some() {
+            options.objects_max = objects_max(config.osts.len()).min(options.objects_max);
+        }
         let opened = blocking.run(move || ObjectStore::open(disk, clock, options)).await;
         let store = opened.map_err(|source| RunError::Open { ost: name.clone(), source })?;
         if osts.insert(index, Ost { store: Arc::new(store), blocking }).is_some() {
@@ -195,6 +203,17 @@ async fn open(config: &OssConfig, fsname: &str) -> Result<Osts, RunError> {
         }
     }
     Ok(Osts(Arc::new(osts)))
+}
+
+/// How many objects each OST may hold open; raises the process's limit of open files first, as
+/// far as it goes.
+fn objects_max(osts: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit.clone() };
+    let limit = setrlimit(Resource::Nofile, raised.clone()).map_or(limit, |()| raised);
+    let files =
+        limit.current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    files.saturating_sub(FILES_BESIDE) / FILES_PER_OBJECT / osts.max(1)
 }
 
 fn membership(config: &OssConfig, first: &Identity, addresses: Vec<String>) -> Membership {

@@ -7,7 +7,7 @@ use nacre_node::disk::mem::{Crash, DiskCall, MemDisk};
 use nacre_node::tasks::{Blocking, Scope};
 
 use super::*;
-use crate::store::{Batch, KEY_END, MemStore, StoreError, Txn, Visit};
+use crate::store::{Batch, KEY_END, MemStore, SledOptions, StoreError, Txn, Visit, open_or_renew};
 
 /// Adds `amount` to the number of `name`; resending the same `xid` gives the first answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -419,4 +419,46 @@ async fn all_who_wait_for_the_disk_share_its_syncs() {
     disk.crash(Crash::DropAll, 0);
     let (engine, _scope) = open(&disk, &Arc::new(MemStore::default())).await;
     assert_eq!(engine.applied(), 500);
+}
+
+/// An engine over real files.
+async fn open_on(dir: &std::path::Path) -> (Engine<Toy>, Scope) {
+    let disk = Arc::new(nacre_node::OsDisk::new(dir));
+    let options = SledOptions { cache_bytes: 1 << 20 };
+    let store = Arc::new(open_or_renew(&dir.join("store"), &options).unwrap());
+    let scope = Scope::new();
+    let mut config = EngineConfig::new(disk, store, Blocking::threads(2), scope.clone());
+    config.log.segment_bytes = 16 << 10;
+    (Engine::open(config, Toy).await.unwrap(), scope)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_sled_is_rebuilt_to_the_same_state() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let (engine, scope) = open_on(dir.path()).await;
+    for xid in 1..600 {
+        engine.submit(add(u8::try_from(xid % 200).unwrap(), xid + 100, xid), false).await.unwrap();
+        if xid % 200 == 0 {
+            engine.snapshot().await.unwrap();
+        }
+    }
+    let (expected, head) = (dump(engine.view()), Head::load(engine.view()).unwrap());
+    drop(engine);
+    scope.join().await;
+    for damage in 0..4_usize {
+        let path = dir.path().join("store/db");
+        let mut bytes = std::fs::read(&path).unwrap();
+        match damage {
+            0 => bytes.truncate(bytes.len() / 3),
+            1 => bytes.iter_mut().skip(5000).step_by(701).for_each(|byte| *byte ^= 0x20),
+            2 => bytes.fill(0xa5),
+            _ => bytes.clear(),
+        }
+        std::fs::write(&path, bytes).unwrap();
+        let (engine, scope) = open_on(dir.path()).await;
+        assert_eq!(Head::load(engine.view()).unwrap(), head, "damage {damage}");
+        assert_eq!(dump(engine.view()), expected, "damage {damage}");
+        drop(engine);
+        scope.join().await;
+    }
 }
