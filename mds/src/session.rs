@@ -68,8 +68,10 @@ pub struct SessionTable {
 /// What time has brought about.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Ticked {
-    /// Sessions to end: they were silent for too long, or did not come back after the restart.
+    /// Sessions to end: their clients were silent for too long.
     pub evicted: Vec<u64>,
+    /// Sessions to end: their clients did not come back after the restart.
+    pub lost: Vec<u64>,
     /// The reclaim window has closed just now.
     pub recovered: bool,
 }
@@ -122,7 +124,7 @@ impl SessionTable {
         if self.recovering && (self.lost.is_empty() || now >= self.window_end) {
             self.recovering = false;
             ticked.recovered = true;
-            ticked.evicted.extend(std::mem::take(&mut self.lost));
+            ticked.lost.extend(std::mem::take(&mut self.lost));
         }
         let lease = self.lease;
         self.live.retain(|session, last| {
@@ -179,7 +181,7 @@ mod tests {
         table.opened(1, secs(1)).unwrap();
         assert_eq!(table.tick(secs(1)), Ticked::default());
         table.opened(2, secs(2)).unwrap();
-        assert_eq!(table.tick(secs(2)), Ticked { evicted: vec![], recovered: true });
+        assert_eq!(table.tick(secs(2)), Ticked { recovered: true, ..Ticked::default() });
         assert!(!table.recovering());
     }
 
@@ -187,7 +189,8 @@ mod tests {
     fn who_does_not_come_back_in_time_is_evicted_once() {
         let mut table = SessionTable::new(secs(10), [1, 2]);
         table.opened(1, secs(5)).unwrap();
-        assert_eq!(table.tick(secs(10)), Ticked { evicted: vec![2], recovered: true });
+        let ended = Ticked { lost: vec![2], recovered: true, ..Ticked::default() };
+        assert_eq!(table.tick(secs(10)), ended);
         assert_eq!(table.tick(secs(10)), Ticked::default());
         assert_eq!(table.heard(2, secs(10)), Err(SessionError::Unknown(2)));
     }

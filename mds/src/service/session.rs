@@ -175,10 +175,11 @@ fn tick(shared: &Arc<Shared>) {
     metrics::evicted(ticked.evicted.len());
     for session in ticked.evicted {
         tracing::warn!(session, lease = ?shared.lease, "client is silent, evicting it");
-        let own = Arc::clone(shared);
-        shared.scope.spawn_to_end("evict", async move {
-            end(&own, session, "no word from the client for longer than its lease").await;
-        });
+        end_soon(shared, session, "no word from the client for longer than its lease");
+    }
+    for session in ticked.lost {
+        tracing::info!(session, "client has not come back after the restart, its session ends");
+        end_soon(shared, session, "the client has not come back in time");
     }
     if ticked.recovered {
         let orphans = shared.opens.lock().recovered();
@@ -187,6 +188,11 @@ fn tick(shared: &Arc<Shared>) {
         shared.deliver(grants);
         tracing::info!("clients have claimed what they held");
     }
+}
+
+fn end_soon(shared: &Arc<Shared>, session: u64, reason: &'static str) {
+    let own = Arc::clone(shared);
+    shared.scope.spawn_to_end("end-session", async move { end(&own, session, reason).await });
 }
 
 /// Ends a session for good. Its things are dropped once before, for others wait for them, and
