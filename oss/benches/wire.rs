@@ -1,5 +1,6 @@
 //! Reading and writing through the service, eight requests of 1 MiB in flight on loopback.
 #![expect(missing_docs, reason = "made by macros")]
+#![expect(clippy::unnecessary_wraps, reason = "fields of messages are optional")]
 
 use std::sync::Arc;
 

@@ -209,8 +209,8 @@ async fn open(config: &OssConfig, fsname: &str) -> Result<Osts, RunError> {
 /// far as it goes.
 fn objects_max(osts: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit.clone() };
-    let limit = setrlimit(Resource::Nofile, raised.clone()).map_or(limit, |()| raised);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let limit = setrlimit(Resource::Nofile, raised).map_or(limit, |()| raised);
     let files =
         limit.current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
     files.saturating_sub(FILES_BESIDE) / FILES_PER_OBJECT / osts.max(1)
