@@ -18,6 +18,8 @@ use crate::{ClientConfig, ClientError, Result};
 const CLOSE_QUEUE: usize = 4096;
 /// Handles of one Close request.
 const CLOSE_BATCH: usize = 512;
+/// Closing waits this long for more to close: nobody waits for it.
+const CLOSE_DELAY: Duration = Duration::from_millis(2);
 /// Written data leaves at the latest after this.
 const FLUSH_AGE: Duration = Duration::from_secs(1);
 /// Time that saying goodbye may take.
@@ -145,7 +147,14 @@ impl Client {
         let mdc = Arc::clone(&self.inner.mdc);
         self.inner.config.scope.spawn("close-handles", async move {
             let mut batch = Vec::new();
-            while queue.recv_many(&mut batch, CLOSE_BATCH).await > 0 {
+            while let Some(first) = queue.recv().await {
+                tokio::time::sleep(CLOSE_DELAY).await;
+                batch.push(first);
+                while batch.len() < CLOSE_BATCH
+                    && let Ok(next) = queue.try_recv()
+                {
+                    batch.push(next);
+                }
                 let handles = &batch;
                 let closed = mdc
                     .call("close", |mut mds, session| {

@@ -198,11 +198,21 @@ impl Client {
 
     /// Sends one request; its end is taken in by a task of its own.
     fn launch(&self, inode: &Arc<Inode>, flight: u64, run: Run, data: Vec<Bytes>, sync: bool) {
-        let (client, inode) = (self.clone(), Arc::clone(inode));
-        self.inner.config.scope.spawn_to_end("write-object", async move {
+        let flying = Flying {
+            client: self.clone(),
+            inode: Arc::clone(inode),
+            flight,
+            run,
+            data,
+            sync,
+            result: None,
+        };
+        let runtime = tokio::runtime::Handle::current();
+        self.inner.config.scope.spawn_light(&runtime, async move {
+            let Flying { client, run, data, .. } = &flying;
             let osc = &client.inner.osc;
-            let result = osc.write(run.ost, run.object, run.offset, &data, sync).await;
-            client.land(&inode, flight, &run, data, sync, result);
+            let result = osc.write(run.ost, run.object, run.offset, data, sync).await;
+            flying.arrive(result);
         });
     }
 
@@ -325,7 +335,8 @@ impl Client {
             let unsettled = std::mem::take(&mut state.unsettled);
             let objects = state.layout.objects(inode.fid).next().is_some() && !state.inline;
             let exact_due = exact == Exact::Yes && objects && state.attr.size_lazy;
-            let atime = state.atime.take();
+            // Kept until it is told, so that whoever asks here meanwhile sees it.
+            let atime = state.atime;
             if unsettled.is_empty() && atime.is_none() && !exact_due {
                 return Ok(());
             }
@@ -361,6 +372,9 @@ impl Client {
         match self.inner.mdc.change("settle", Caller::default(), sync, op).await {
             Ok(changed) => {
                 let mut state = inode.state.lock();
+                if state.atime == atime {
+                    state.atime = None;
+                }
                 if let Some(mut attr) = changed.attr {
                     if attr.size_lazy {
                         attr.size = attr.size.max(state.size);
@@ -510,6 +524,33 @@ impl Client {
             }
         }
         glimpse
+    }
+}
+
+/// A request on its way. It lands when this is dropped, whatever became of it: who waits for it
+/// would otherwise wait for ever.
+struct Flying {
+    client: Client,
+    inode: Arc<Inode>,
+    flight: u64,
+    run: Run,
+    data: Vec<Bytes>,
+    sync: bool,
+    result: Option<Result<v1::WriteResponse>>,
+}
+
+impl Flying {
+    fn arrive(mut self, result: Result<v1::WriteResponse>) {
+        self.result = Some(result);
+    }
+}
+
+impl Drop for Flying {
+    fn drop(&mut self) {
+        let cut_off = || Err(ClientError::refused(Errno::EIO, "the client ended"));
+        let result = self.result.take().unwrap_or_else(cut_off);
+        let data = std::mem::take(&mut self.data);
+        self.client.land(&self.inode, self.flight, &self.run, data, self.sync, result);
     }
 }
 

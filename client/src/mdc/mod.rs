@@ -2,8 +2,9 @@
 //! repeated until somebody answers.
 //!
 //! A change takes a slot and an xid and keeps both until it is answered, however often it must be
-//! sent. It runs in a task of its own: the one who waits may give up, the slot may not.
+//! sent. The one who waits may give up, the slot may not: the change then goes on by itself.
 
+mod handover;
 mod held;
 mod session;
 mod slots;
@@ -28,6 +29,7 @@ pub(crate) use session::Session;
 
 use crate::types::Caller;
 use crate::{ClientConfig, ClientError, Result};
+use handover::Handover;
 use held::Held;
 use session::Waiters;
 use slots::Slot;
@@ -287,17 +289,9 @@ impl Mdc {
         let Ok(slot) = tokio::time::timeout_at(until, session.slots.take()).await else {
             return Err(silent);
         };
-        let (tx, rx) = tokio::sync::oneshot::channel();
-        let mdc = Arc::clone(self);
-        self.scope.spawn_to_end("change", async move {
-            let result = mdc.carry_out(op_name, session, slot, caller, sync, op).await;
-            // Nobody may be waiting any more.
-            let _ = tx.send(result);
-        });
-        let result = match tokio::time::timeout_at(until, rx).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => Err(silent),
-        };
+        let work = Arc::clone(self).carry_out(op_name, session, slot, caller, sync, op);
+        let work = Handover::new(&self.scope, work);
+        let result = tokio::time::timeout_at(until, work).await.unwrap_or(Err(silent));
         crate::metrics::mds_call(op_name, started.elapsed(), &result);
         result
     }
