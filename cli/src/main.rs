@@ -39,7 +39,8 @@ fn main() -> ExitCode {
     let name = Path::new(&called).file_name().and_then(OsStr::to_str).unwrap_or("nacre").to_owned();
     let result = match name.as_str() {
         "lfs" => Ok(lfs::main(std::env::args_os().skip(1))),
-        "mount.nacre" => mount::helper::main(),
+        // The second is what mount(8) looks for to remount, since that is the type of the mount.
+        "mount.nacre" | "mount.fuse.nacre" => mount::helper::main(),
         _ => run(Cli::parse().command),
     };
     result.unwrap_or_else(|error| {

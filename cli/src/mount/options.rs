@@ -155,7 +155,8 @@ impl Options {
                 Some((setting, value)) => self.set.push(format!("{setting}={value}")),
                 None => return Err(bad("expected set=section.key:value")),
             },
-            "comment" => {}
+            // The last ones stand in the mount table, from where mount(8) takes them to remount.
+            "comment" | "user_id" | "group_id" | "max_read" | "blksize" => {}
             key if key.starts_with("x-") || key.starts_with("X-") => {}
             key => return Err(BadOption::Unknown(key.to_owned())),
         }
@@ -174,6 +175,13 @@ mod tests {
         assert!(options.read_only);
         assert_eq!((options.atime, options.locks), (Atime::Noatime, Locks::Local));
         assert_eq!(options.retry_seconds, 5);
+    }
+
+    #[test]
+    fn options_of_the_mount_table_are_understood_by_a_remount() {
+        let text = "ro,relatime,user_id=0,group_id=0,default_permissions,allow_other,remount";
+        let options = Options::parse([text]).unwrap();
+        assert!(options.remount && options.read_only && options.allow_other);
     }
 
     #[test]

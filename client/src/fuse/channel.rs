@@ -24,7 +24,7 @@ use super::buffer::BufferPool;
 use super::device::{Closed, Device, Transport};
 use super::fs::Filesystem;
 use super::metrics::{self, InFlight};
-use super::reply::Reply;
+use super::reply::{Answer, Reply};
 use super::request::{Op, decode};
 use super::session::Session;
 
@@ -135,6 +135,8 @@ impl<F: Filesystem> Shared<F> {
                     self.session.interrupts.interrupt(unique);
                     reply.none();
                 }
+                Ok(Op::Opendir) => reply.send(Ok(self.session.opendir())),
+                Ok(Op::Releasedir(args)) => reply.send(Ok(self.session.releasedir(&args))),
                 Ok(op) => {
                     let data = buffer.take(request.payload);
                     self.begin(&request.header, op, data, reply);
@@ -151,10 +153,20 @@ impl<F: Filesystem> Shared<F> {
         let bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let permit = (bytes > 0).then(|| self.admit(bytes));
         let in_flight = InFlight::begin(name);
+        let mut reply = Some(reply);
+        if matches!(op, Op::Release(_))
+            && let Some(reply) = reply.take()
+        {
+            // Nobody waits for it. But until it is answered the inode stays in memory, and as long
+            // as one without names does, the mount cannot be made read-only.
+            reply.send(Ok(Answer::empty()));
+        }
         self.scope.spawn_light(&self.runtime, async move {
             let answer = session.answer(call, op, data).await;
             in_flight.answered(answer.as_ref().err().copied());
-            reply.send(answer);
+            if let Some(reply) = reply {
+                reply.send(answer);
+            }
             drop(permit);
         });
     }

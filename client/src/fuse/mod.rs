@@ -22,6 +22,7 @@ mod device;
 mod dirents;
 mod dirstream;
 mod encode;
+mod flock_closes;
 mod fs;
 mod fusermount;
 mod handles;

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use nacre_model::{Attr, Errno, Fid};
 
+use super::abi::flags::RELEASE_FLOCK_UNLOCK;
 use super::abi::input::InHeader;
 use super::dirstream::DirStream;
 use super::encode;
+use super::flock_closes::{FlockClose, FlockCloses};
 use super::fs::Filesystem;
 use super::handles::Handles;
 use super::init::Negotiated;
@@ -28,6 +30,7 @@ pub(super) struct Session<F: Filesystem> {
     pub(super) dirs: Handles<DirStream>,
     pub(super) interrupts: Interrupts,
     pub(super) posix_holders: PosixHolders,
+    pub(super) flock_closes: FlockCloses,
     pub(super) locks: LockScope,
     pub(super) negotiated: Negotiated,
 }
@@ -41,6 +44,8 @@ pub(super) struct Call {
     pub(super) caller: Caller,
     /// For requests that a signal may cut short.
     pub(super) interrupt: Option<Interruptible>,
+    /// For the close of a file that has a flock.
+    pub(super) flock_close: Option<FlockClose>,
 }
 
 impl<F: Filesystem> Session<F> {
@@ -53,6 +58,7 @@ impl<F: Filesystem> Session<F> {
             dirs: Handles::default(),
             interrupts: Interrupts::default(),
             posix_holders: PosixHolders::default(),
+            flock_closes: FlockCloses::default(),
             locks,
             negotiated,
         }
@@ -60,9 +66,13 @@ impl<F: Filesystem> Session<F> {
 
     /// What the operations need to know of a request.
     pub(super) fn call(&self, header: &InHeader, op: &Op) -> Call {
+        let fid = self.nodes.fid(header.nodeid);
         let waits = matches!(op, Op::Setlk { wait: true, .. });
+        let drops_flock = matches!(op, Op::Release(args)
+            if args.release_flags & RELEASE_FLOCK_UNLOCK != 0 && self.locks == LockScope::Cluster);
         Call {
-            fid: self.nodes.fid(header.nodeid),
+            fid,
+            flock_close: drops_flock.then(|| self.flock_closes.begin(fid)),
             caller: Caller { uid: header.uid, gid: header.gid },
             interrupt: waits.then(|| self.interrupts.begin(header.unique)),
         }
@@ -108,9 +118,7 @@ impl<F: Filesystem> Session<F> {
             Op::Fallocate(args) => self.fallocate(&args).await,
             Op::Lseek(args) => self.lseek(&args).await,
             Op::CopyFileRange { args, wide } => self.copy_file_range(&args, wide).await,
-            Op::Opendir => Ok(self.opendir()),
             Op::Readdir { args, plus } => self.readdir(&call, &args, plus).await,
-            Op::Releasedir(args) => Ok(self.releasedir(&args)),
             Op::Fsyncdir => self.fsyncdir(&call).await,
             Op::Setxattr { name, value, flags, kill_sgid } => {
                 self.setxattr(&call, &name, value, flags, kill_sgid).await
@@ -121,7 +129,9 @@ impl<F: Filesystem> Session<F> {
             Op::Getlk(args) => self.getlk(&call, &args).await,
             Op::Setlk { args, .. } => self.setlk(call, &args).await,
             // Taken care of where they are read.
-            Op::Forget | Op::Interrupt { .. } | Op::Destroy => Ok(Answer::empty()),
+            Op::Opendir | Op::Releasedir(_) | Op::Forget | Op::Interrupt { .. } | Op::Destroy => {
+                Err(Errno::ENOSYS)
+            }
         }
     }
 }

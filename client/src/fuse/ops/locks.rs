@@ -82,8 +82,9 @@ impl<F: Filesystem> Session<F> {
             self.fs.unlock(call.fid, family(args), owner(args), range.0, range.1).await?;
             return Ok(Answer::empty());
         };
-        if wish.kind == LockKind::Posix {
-            self.posix_holders.may_hold(call.fid, args.owner);
+        match wish.kind {
+            LockKind::Posix => self.posix_holders.may_hold(call.fid, args.owner),
+            LockKind::Flock => self.flock_closes.settled(call.fid).await,
         }
         match &call.interrupt {
             None => self.fs.lock(call.fid, wish, false).await?,

@@ -7,7 +7,6 @@ use super::super::abi::flags::{self, Fopen};
 use super::super::abi::input as wire;
 use super::super::abi::output::OpenOut;
 use super::super::fs::Filesystem;
-use super::super::options::LockScope;
 use super::super::reply::Answer;
 use super::super::session::{Call, Session};
 use crate::types::{CreateKind, LockKind, LockOwner, NewNode, OpenFlags, SetAttr};
@@ -119,8 +118,7 @@ impl<F: Filesystem> Session<F> {
         args: &wire::ReleaseIn,
     ) -> Result<Answer, Errno> {
         let Some(file) = self.files.remove(args.fh) else { return Err(Errno::EBADF) };
-        let drop_flock = args.release_flags & flags::RELEASE_FLOCK_UNLOCK != 0;
-        if drop_flock && self.locks == LockScope::Cluster {
+        if call.flock_close.is_some() {
             let owner = LockOwner { owner: args.lock_owner, pid: 0 };
             let end = i64::MAX.cast_unsigned();
             // The file is closed all the same; a lock that stays goes with the session.
