@@ -113,6 +113,7 @@ impl Client {
             self.settle(&inode, crate::flush::Exact::Yes, false).await?;
         }
         let mdc = &self.inner.mdc;
+        mdc.parting.store(true, std::sync::atomic::Ordering::Release);
         let goodbye = mdc.call("close session", |mut mds, session| async move {
             mds.close_session(v1::CloseSessionRequest { session: session.id }).await
         });

@@ -53,6 +53,8 @@ pub(crate) struct Mdc {
     pub(crate) held: Mutex<Held>,
     waiters: Waiters,
     silent: AtomicBool,
+    /// The client has said goodbye: the end of its session is no eviction.
+    pub(crate) parting: AtomicBool,
     evictions: AtomicU64,
     next_handle: AtomicU64,
     next_cookie: AtomicU64,
@@ -97,6 +99,7 @@ impl Mdc {
             held: Mutex::default(),
             waiters: Waiters::default(),
             silent: AtomicBool::new(false),
+            parting: AtomicBool::new(false),
             evictions: AtomicU64::new(0),
             next_handle: AtomicU64::new(1),
             next_cookie: AtomicU64::new(1),

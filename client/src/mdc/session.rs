@@ -198,6 +198,9 @@ impl Mdc {
     }
 
     fn evicted(&self, reason: &str) {
+        if self.parting.load(Ordering::Acquire) {
+            return;
+        }
         tracing::error!(reason, "evicted by the mds: unwritten data and locks are lost");
         self.incarnation.fetch_add(1, Ordering::AcqRel);
         self.evictions.fetch_add(1, Ordering::AcqRel);
@@ -295,6 +298,9 @@ pub(super) fn keep(mdc: &Arc<Mdc>) {
                 Ok(Ended::Evicted) => {}
                 Ok(Ended::Broken) => tracing::debug!("session stream broke"),
                 Err(error) => tracing::debug!(%error, "session stream broke"),
+            }
+            if keeper.parting.load(Ordering::Acquire) {
+                return;
             }
             loop {
                 tokio::time::sleep(PAUSE).await;
