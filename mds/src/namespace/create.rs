@@ -44,7 +44,7 @@ pub(super) fn create(
             Place::Taken(_, entry) => return existing(ctx, op, kind, parent_fid, entry.fid),
         }
     };
-    let inode = new_inode(ctx, op, kind, &parent, destination)?;
+    let inode = new_inode(ctx, op, kind, parent, destination)?;
     Ok(layout_reply(&inode))
 }
 
@@ -76,11 +76,11 @@ fn new_inode(
     ctx: &mut Ctx<'_, '_>,
     op: &v1::CreateOp,
     kind: FileKind,
-    parent: &Inode,
+    parent: Inode,
     destination: Destination,
 ) -> Result<Inode, NsError> {
     let parent_fid = parent.attr.fid;
-    let body = new_body(ctx, op, kind, parent)?;
+    let body = new_body(ctx, op, kind, &parent)?;
     let fid = take_fid(ctx)?;
     let is_dir = kind == FileKind::Directory;
     let from_parent = parent.attr.perm & SETGID != 0;
@@ -115,12 +115,12 @@ fn new_inode(
         xattrs: XattrUse::default(),
         body,
     };
-    set_permissions(ctx, op, parent, &mut inode)?;
+    set_permissions(ctx, op, &parent, &mut inode)?;
     match destination {
         Destination::Entry(name, cookie) => {
             inode.add_link(parent_fid, &name);
             ctx.put_entry(parent_fid, cookie, &name, &inode.attr);
-            ctx.touch_directory(parent_fid, i32::from(is_dir))?;
+            ctx.touch(parent, i32::from(is_dir))?;
         }
         Destination::Nowhere => {
             inode.tmpfile = true;

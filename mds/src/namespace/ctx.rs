@@ -93,12 +93,16 @@ impl<'t, 'a> Ctx<'t, 'a> {
 
     /// Changes a directory whose entries change: its times, and its links by `subdirs`.
     pub(super) fn touch_directory(&mut self, fid: Fid, subdirs: i32) -> Result<(), NsError> {
-        let mut inode = self.directory(fid)?;
+        let directory = self.directory(fid)?;
+        self.touch(directory, subdirs)
+    }
+
+    /// The same, of a directory that was read already and not written since.
+    pub(super) fn touch(&mut self, mut inode: Inode, subdirs: i32) -> Result<(), NsError> {
+        let (fid, nlink) = (inode.attr.fid, inode.attr.nlink);
         inode.attr.mtime = self.time;
         inode.attr.ctime = self.time;
-        inode.attr.nlink = inode
-            .attr
-            .nlink
+        inode.attr.nlink = nlink
             .checked_add_signed(subdirs)
             .ok_or(NsError::Inconsistent { fid, what: "link count" })?;
         self.put_inode(&inode)

@@ -10,7 +10,8 @@ use crate::record::key as keys;
 pub(super) fn link(ctx: &mut Ctx<'_, '_>, op: &v1::LinkOp) -> Result<v1::ChangeResponse, NsError> {
     let name = name(&op.name)?;
     let mut inode = ctx.inode(fid("fid", op.fid)?)?;
-    let (fid, parent) = (inode.attr.fid, ctx.directory(fid("parent", op.parent)?)?.attr.fid);
+    let directory = ctx.directory(fid("parent", op.parent)?)?;
+    let (fid, parent) = (inode.attr.fid, directory.attr.fid);
     let cookie = ctx.free_cookie(parent, &name)?;
     if inode.is_dir() {
         return Err(NsError::LinkDirectory(fid));
@@ -31,7 +32,7 @@ pub(super) fn link(ctx: &mut Ctx<'_, '_>, op: &v1::LinkOp) -> Result<v1::ChangeR
     inode.add_link(parent, &name);
     ctx.put_inode(&inode)?;
     ctx.put_entry(parent, cookie, &name, &inode.attr);
-    ctx.touch_directory(parent, 0)?;
+    ctx.touch(directory, 0)?;
     Ok(attr_reply(&inode))
 }
 
@@ -41,14 +42,15 @@ pub(super) fn unlink(
     op: &v1::UnlinkOp,
 ) -> Result<v1::ChangeResponse, NsError> {
     let name = name(&op.name)?;
-    let parent = ctx.directory(fid("parent", op.parent)?)?.attr.fid;
+    let directory = ctx.directory(fid("parent", op.parent)?)?;
+    let parent = directory.attr.fid;
     let (cookie, entry) = ctx.expect_entry(parent, &name)?;
     let inode = ctx.inode(entry.fid)?;
     if inode.is_dir() {
         return Err(NsError::IsDirectory(entry.fid));
     }
     ctx.txn.remove(keys::entry(parent, cookie));
-    ctx.touch_directory(parent, 0)?;
+    ctx.touch(directory, 0)?;
     let attr = free::drop_link(ctx, inode, parent, &name)?;
     Ok(v1::ChangeResponse { attr: Some(attr.into()), layout: None, replayed: 0 })
 }
@@ -58,7 +60,8 @@ pub(super) fn rmdir(
     op: &v1::RmdirOp,
 ) -> Result<v1::ChangeResponse, NsError> {
     let name = name(&op.name)?;
-    let parent = ctx.directory(fid("parent", op.parent)?)?.attr.fid;
+    let directory = ctx.directory(fid("parent", op.parent)?)?;
+    let parent = directory.attr.fid;
     let (cookie, entry) = ctx.expect_entry(parent, &name)?;
     let inode = ctx.inode(entry.fid)?;
     if !inode.is_dir() {
@@ -68,7 +71,7 @@ pub(super) fn rmdir(
         return Err(NsError::NotEmpty(entry.fid));
     }
     ctx.txn.remove(keys::entry(parent, cookie));
-    ctx.touch_directory(parent, -1)?;
+    ctx.touch(directory, -1)?;
     let attr = free::drop_link(ctx, inode, parent, &name)?;
     Ok(v1::ChangeResponse { attr: Some(attr.into()), layout: None, replayed: 0 })
 }
