@@ -60,7 +60,7 @@ pub(crate) struct Site {
 
 impl Site {
     /// A formatted MDT with fids, and so many OSTs that answer.
-    pub(crate) async fn new(osts: u16) -> Self {
+    pub(crate) async fn new(count: u16) -> Self {
         let oss = Arc::new(FakeState::default());
         let listener = TcpNet.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -78,7 +78,7 @@ impl Site {
             epoch: 1,
             no_create: false,
         };
-        let targets = (0..osts).map(|index| ((TargetKind::Ost, index), target(index))).collect();
+        let targets = (0..count).map(|index| ((TargetKind::Ost, index), target(index))).collect();
         let map = ClusterMap {
             version: 1,
             fsname: "test".to_owned(),
