@@ -103,7 +103,7 @@ impl Cluster {
             let usable = wait::until(PATIENCE, || {
                 let setstripe = ["lfs", "setstripe", "-i", &ost, "-c", "1", &text];
                 let tried = self.nacre(&setstripe).and_then(|_| {
-                    std::fs::write(&probe, [1; 65_536]).context("write")?;
+                    std::fs::write(&probe, vec![1; 65_536]).context("write")?;
                     Ok(std::fs::File::open(&probe)?.sync_all()?)
                 });
                 let removed = std::fs::remove_file(&probe);

@@ -21,7 +21,9 @@ pub(super) fn check(
             Verdict::Well => {}
             Verdict::Doomed => doomed = doomed.saturating_add(1),
             Verdict::Bad(findings) => {
-                findings.into_iter().for_each(|what| report.finding(&name, what));
+                for what in findings {
+                    report.finding(&name, what);
+                }
             }
         },
         Finding::Leftover(_) => {}
