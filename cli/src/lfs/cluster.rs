@@ -66,14 +66,15 @@ impl Cluster {
 
     /// Behind any mount of a file system.
     pub(crate) fn of_fsname(fsname: &str) -> Result<Self, LfsError> {
-        for mounted in mounts()? {
-            if let Ok(source) = mounted.source.parse::<Source>()
-                && source.fsname == fsname
-            {
-                return Self::connect(source);
-            }
-        }
-        let text = format!("file system `{fsname}` is not mounted here");
+        let sources = mounts()?.into_iter().filter_map(|m| m.source.parse::<Source>().ok());
+        let mut sources: Vec<Source> = sources.filter(|source| source.fsname == fsname).collect();
+        // One cluster may be mounted at many places; of two with one name neither is meant.
+        sources.dedup_by(|a, b| a.mgs == b.mgs);
+        let text = match sources.len() {
+            0 => format!("file system `{fsname}` is not mounted here"),
+            1 => return Self::connect(sources.swap_remove(0)),
+            _ => format!("several file systems called `{fsname}` are mounted here: name a mount"),
+        };
         Err(LfsError::new(Errno::ENODEV, text))
     }
 

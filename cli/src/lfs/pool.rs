@@ -1,6 +1,6 @@
 //! `lfs pool_*`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use nacre_model::{ClusterMap, Errno};
@@ -16,6 +16,9 @@ pub(crate) struct PoolArgs {
     /// File system and pool.
     #[arg(value_name = "FSNAME.POOL")]
     pool: String,
+    /// A path on the mount meant, where several clusters of that name are mounted.
+    #[arg(short, long, value_name = "PATH")]
+    mount: Option<PathBuf>,
 }
 
 /// A pool and OSTs.
@@ -24,6 +27,9 @@ pub(crate) struct MembersArgs {
     /// File system and pool.
     #[arg(value_name = "FSNAME.POOL")]
     pool: String,
+    /// A path on the mount meant, where several clusters of that name are mounted.
+    #[arg(short, long, value_name = "PATH")]
+    mount: Option<PathBuf>,
     /// Indices and ranges (0,2-4), or names (OST0002, nacre-OST[0-3]; hexadecimal).
     #[arg(value_name = "OST", required = true)]
     osts: Vec<String>,
@@ -39,22 +45,22 @@ pub(crate) struct ListArgs {
 
 /// Makes a pool.
 pub(crate) fn new(args: &PoolArgs) -> Result<(), LfsError> {
-    change(v1::PoolOp::New, &args.pool, &[])
+    change(v1::PoolOp::New, &args.pool, args.mount.as_deref(), &[])
 }
 
 /// Adds members.
 pub(crate) fn add(args: &MembersArgs) -> Result<(), LfsError> {
-    change(v1::PoolOp::Add, &args.pool, &args.osts)
+    change(v1::PoolOp::Add, &args.pool, args.mount.as_deref(), &args.osts)
 }
 
 /// Removes members.
 pub(crate) fn remove(args: &MembersArgs) -> Result<(), LfsError> {
-    change(v1::PoolOp::Remove, &args.pool, &args.osts)
+    change(v1::PoolOp::Remove, &args.pool, args.mount.as_deref(), &args.osts)
 }
 
 /// Removes a pool.
 pub(crate) fn destroy(args: &PoolArgs) -> Result<(), LfsError> {
-    change(v1::PoolOp::Destroy, &args.pool, &[])
+    change(v1::PoolOp::Destroy, &args.pool, args.mount.as_deref(), &[])
 }
 
 fn split(text: &str) -> Result<(&str, &str), LfsError> {
@@ -68,13 +74,18 @@ fn split(text: &str) -> Result<(&str, &str), LfsError> {
     Ok((fsname, pool))
 }
 
-fn change(op: v1::PoolOp, pool: &str, osts: &[String]) -> Result<(), LfsError> {
+fn change(
+    op: v1::PoolOp,
+    pool: &str,
+    mount: Option<&Path>,
+    osts: &[String],
+) -> Result<(), LfsError> {
     let (fsname, pool) = split(pool)?;
     let mut indices = Vec::new();
     for text in osts {
         indices.extend(members(fsname, text).map_err(LfsError::invalid)?);
     }
-    let cluster = Cluster::of_fsname(fsname)?;
+    let cluster = named(fsname, mount)?;
     let request = v1::ChangePoolRequest {
         fsname: fsname.to_owned(),
         op: op as i32,
@@ -83,6 +94,18 @@ fn change(op: v1::PoolOp, pool: &str, osts: &[String]) -> Result<(), LfsError> {
     };
     cluster.mgs(async |mut mgs| mgs.change_pool(request.clone()).await)?;
     Ok(())
+}
+
+/// The cluster of a file system.
+fn named(fsname: &str, mount: Option<&Path>) -> Result<Cluster, LfsError> {
+    let Some(mount) = mount else { return Cluster::of_fsname(fsname) };
+    let cluster = Cluster::of_path(mount)?;
+    if cluster.map.fsname == fsname {
+        Ok(cluster)
+    } else {
+        let (mount, found) = (mount.display(), &cluster.map.fsname);
+        Err(LfsError::invalid(format!("{mount} is of file system `{found}`, not `{fsname}`")))
+    }
 }
 
 /// `2`, `0,2-4`, `OST0002`, `nacre-OST0002_UUID`, `nacre-OST[0000-0003,5]`.
