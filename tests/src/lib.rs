@@ -2,6 +2,7 @@
 
 pub mod binary;
 pub mod cluster;
+pub mod cutfs;
 pub mod daemon;
 pub mod inside;
 pub mod local_net;
