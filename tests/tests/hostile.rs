@@ -21,7 +21,7 @@ fn attack(address: &str, seed: u64) {
     stream.set_read_timeout(Some(Duration::from_millis(30))).expect("not zero");
     stream.set_write_timeout(Some(Duration::from_millis(200))).expect("not zero");
     let mut bytes = Vec::new();
-    if seed % 3 != 0 {
+    if !seed.is_multiple_of(3) {
         bytes.extend_from_slice(PREFACE);
         bytes.extend_from_slice(SETTINGS);
     }
@@ -29,7 +29,8 @@ fn attack(address: &str, seed: u64) {
         // Frames that promise any length and kind.
         1 => {
             for _ in 0..40 {
-                let (kind, flags, stream) = (rng.random_range(0..10_u8), rng.random(), rng.random());
+                let (kind, flags, stream) =
+                    (rng.random_range(0..10_u8), rng.random(), rng.random());
                 let len: u16 = rng.random_range(0..2000);
                 bytes.extend([0]);
                 bytes.extend(len.to_be_bytes());

@@ -94,7 +94,8 @@ mod tests {
         assert!(fs::write(path("more"), "x").is_err());
         folder.crash(Crash::DropAll, 1);
         assert_eq!(fs::read(path("sub/kept")).unwrap(), b"all of it");
-        let names: Vec<_> = fs::read_dir(path("sub")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            fs::read_dir(path("sub")).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["kept"]);
     }
 }

@@ -28,13 +28,13 @@ pub(super) struct CutFs {
 }
 
 fn errno(error: &io::Error) -> Errno {
-    let number = error.raw_os_error().unwrap_or(match error.kind() {
-        io::ErrorKind::NotFound => libc::ENOENT,
-        io::ErrorKind::AlreadyExists => libc::EEXIST,
-        io::ErrorKind::InvalidInput => libc::EINVAL,
-        _ => libc::EIO,
-    });
-    Errno::from_i32(number)
+    let kinds = [
+        (io::ErrorKind::NotFound, libc::ENOENT),
+        (io::ErrorKind::AlreadyExists, libc::EEXIST),
+        (io::ErrorKind::InvalidInput, libc::EINVAL),
+    ];
+    let by_kind = kinds.iter().find(|(kind, _)| *kind == error.kind()).map(|(_, number)| *number);
+    Errno::from_i32(error.raw_os_error().or(by_kind).unwrap_or(libc::EIO))
 }
 
 fn stale() -> io::Error {
@@ -181,15 +181,7 @@ impl Filesystem for CutFs {
         answer!(attr, reply, attr => reply.attr(&TTL, &attr));
     }
 
-    fn mkdir(
-        &self,
-        _: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        _: u32,
-        _: u32,
-        reply: ReplyEntry,
-    ) {
+    fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
         let made = self.child(parent, name).and_then(|path| {
             self.disk.create_dir(&path)?;
             self.at(&path)
