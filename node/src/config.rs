@@ -87,7 +87,11 @@ pub struct MdsSettings {
 
 impl Default for MdsSettings {
     fn default() -> Self {
-        Self { store_cache_bytes: Size(64 << 20), inline_bytes_max: Size(16 << 10), lease_seconds: 10 }
+        Self {
+            store_cache_bytes: Size(64 << 20),
+            inline_bytes_max: Size(16 << 10),
+            lease_seconds: 10,
+        }
     }
 }
 

@@ -90,7 +90,31 @@ impl Cluster {
         for ost in 0..self.shape.osts {
             self.format_ost(ost)?;
         }
-        self.start_all()
+        self.start_all()?;
+        self.settle()
+    }
+
+    /// Waits until every OST is known to the mounts and files can be made on each.
+    fn settle(&self) -> anyhow::Result<()> {
+        let probe = self.mnt().join(".probe");
+        let text = probe.display().to_string();
+        for ost in (0..self.shape.osts).map(|ost| ost.to_string()) {
+            let mut last = None;
+            let usable = wait::until(PATIENCE, || {
+                let setstripe = ["lfs", "setstripe", "-i", &ost, "-c", "1", &text];
+                let tried = self.nacre(&setstripe).and_then(|_| {
+                    std::fs::write(&probe, [1; 65_536]).context("write")?;
+                    Ok(std::fs::File::open(&probe)?.sync_all()?)
+                });
+                let removed = std::fs::remove_file(&probe);
+                last = tried.err();
+                last.is_none() && removed.is_ok()
+            });
+            if let Some(error) = last.filter(|_| !usable) {
+                return Err(error.context(format!("OST {ost} does not take a file")));
+            }
+        }
+        Ok(())
     }
 
     /// Formats the folder of one OST.

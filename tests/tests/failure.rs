@@ -43,6 +43,7 @@ fn assert_eio(result: std::io::Result<Vec<u8>>, within: Duration, began: Instant
 fn reads_of_a_dead_oss_give_eio_at_once_and_all_else_goes_on() {
     let mut cluster = Cluster::start(Shape::default());
     cluster.announce("WARN");
+    cluster.announce("ost does not answer");
     let lives = file_on(&cluster, 0, "lives", &pattern(MIB, 1));
     let dies = file_on(&cluster, 1, "dies", &pattern(MIB, 2));
     let doomed = file_on(&cluster, 3, "doomed", &pattern(MIB, 3));
@@ -81,6 +82,7 @@ fn reads_of_a_dead_oss_give_eio_at_once_and_all_else_goes_on() {
 fn reads_of_a_silent_oss_give_eio_within_five_seconds() {
     let mut cluster = Cluster::start(Shape::default());
     cluster.announce("WARN");
+    cluster.announce("ost does not answer");
     let lives = file_on(&cluster, 0, "lives", &pattern(MIB, 1));
     let silent = file_on(&cluster, 1, "silent", &pattern(MIB, 2));
     cluster.freeze(Role::Oss(1));
@@ -184,6 +186,7 @@ fn data_files(folder: &Path) -> Vec<(PathBuf, u64)> {
 fn a_full_ost_refuses_the_writer_and_leaves_the_rest_working() {
     let mut cluster = Cluster::start(Shape { oss: 2, osts: 2, ..Shape::default() });
     cluster.announce("WARN");
+    cluster.announce("written data is lost");
     // Its disk becomes a small one.
     cluster.stop(Role::Oss(1)).expect("SIGTERM");
     let dir = cluster.ost_dir(1);
