@@ -114,7 +114,11 @@ fn targets_in(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut targets = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
         let path = entry.with_context(|| dir.display().to_string())?.path();
-        // The mount point may be among them, and its server gone: it is no folder to look into.
+        // The mount point may be among them, and its server gone: even a stat would wait for it.
+        let mounted = crate::mount::table::at(&path).context("read the mount table")?;
+        if mounted.is_some_and(|mounted| mounted.fs_type == crate::mount::table::FS_TYPE) {
+            continue;
+        }
         if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) && is_target(&path) {
             targets.push(path);
         }
