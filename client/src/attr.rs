@@ -58,6 +58,7 @@ impl Client {
             state.other_writers = other_writers;
             state.size_exact = exact && !other_writers;
             state.saw_attr(attr.clone());
+            attr.atime = state.atime.unwrap_or(attr.atime);
         }
         Ok(attr)
     }
@@ -108,6 +109,10 @@ impl Client {
             }
             return Ok(attr);
         };
+        if set.atime.is_some() {
+            // A read from before must not come after it.
+            inode.state.lock().atime = None;
+        }
         let Some(size) = set.size else {
             self.write_out_and_settle(&inode).await?;
             self.send_setattr(caller, fid, set).await?;

@@ -335,7 +335,8 @@ impl Client {
             let unsettled = std::mem::take(&mut state.unsettled);
             let objects = state.layout.objects(inode.fid).next().is_some() && !state.inline;
             let exact_due = exact == Exact::Yes && objects && state.attr.size_lazy;
-            let atime = state.atime.take();
+            // Kept until it is told, so that whoever asks here meanwhile sees it.
+            let atime = state.atime;
             if unsettled.is_empty() && atime.is_none() && !exact_due {
                 return Ok(());
             }
@@ -371,6 +372,9 @@ impl Client {
         match self.inner.mdc.change("settle", Caller::default(), sync, op).await {
             Ok(changed) => {
                 let mut state = inode.state.lock();
+                if state.atime == atime {
+                    state.atime = None;
+                }
                 if let Some(mut attr) = changed.attr {
                     if attr.size_lazy {
                         attr.size = attr.size.max(state.size);

@@ -37,7 +37,10 @@ impl Client {
     fn attr_is_true(&self, attr: &Attr) -> bool {
         let pending = || {
             let inode = self.inner.inodes.get(attr.fid);
-            inode.is_some_and(|inode| inode.state.lock().pending())
+            inode.is_some_and(|inode| {
+                let state = inode.state.lock();
+                state.pending() || state.atime.is_some()
+            })
         };
         attr.kind != FileKind::Regular || !(attr.size_lazy || pending())
     }
