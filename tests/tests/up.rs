@@ -55,7 +55,8 @@ impl Dir {
 
     fn daemon(&self, name: &str) -> Value {
         let status = self.status();
-        let daemons = status["daemons"].as_array().expect("a list").clone();
+        let daemons =
+            status.get("daemons").and_then(|list| list.as_array()).expect("a list").clone();
         daemons.into_iter().find(|daemon| daemon["name"] == name).expect("such a daemon")
     }
 }
