@@ -10,6 +10,7 @@ mod error;
 mod fid;
 mod find;
 mod getstripe;
+mod glob;
 mod layout;
 mod mkdir;
 mod pool;

@@ -21,10 +21,13 @@ struct Toy;
 
 #[derive(Debug, thiserror::Error)]
 enum ToyError {
+    /// At amount 13.
     #[error("amount 13 is refused")]
     Unlucky,
+    /// From a log that a test damaged.
     #[error("bad bytes")]
     Bytes,
+    /// From the store, as it is.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::tree::{files, has_extension, none, product_sources, read, root};
 
 /// Last words that a metric may have: base units, or what is counted.
-const UNITS: &[&str] = &["total", "bytes", "seconds", "ratio", "info", "objects", "version"];
+const UNITS: &[&str] =
+    &["total", "bytes", "count", "seconds", "ratio", "info", "objects", "version"];
 
 /// Parts that have metrics.
 const PARTS: &[&str] = &["node", "mgs", "mds", "oss", "client", "mount", "copytool"];
@@ -99,4 +100,18 @@ fn links_between_documents_lead_somewhere() {
         }
     }
     none(&complaints, "mend the links");
+}
+
+#[test]
+fn every_promise_names_a_test_that_exists() {
+    let sources: Vec<_> = files().into_iter().filter(|f| has_extension(f, "rs")).collect();
+    let tests: String = sources.iter().map(|file| read(file)).collect();
+    let text = read("docs/SEMANTICS.md");
+    let named = text.split('`').skip(1).step_by(2).filter(|word| {
+        word.len() > 20
+            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    });
+    let gone: Vec<_> =
+        named.filter(|name| !tests.contains(&format!("fn {name}("))).map(str::to_owned).collect();
+    none(&gone, "name a test that is in the tree");
 }

@@ -6,11 +6,11 @@ const FILE_LINES_MAX: usize = 500;
 
 /// Files that are longer, with the length they must not exceed and why they are one file. Lower
 /// the number when the file shrinks.
-const LONG_FILES: &[(&str, usize, &str)] = &[(
-    "node/src/disk/mem.rs",
-    549,
-    "one model of a disk: its calls and its crash share one state",
-)];
+const LONG_FILES: &[(&str, usize, &str)] = &[
+    ("client/src/flush.rs", 579, "one way out for dirty data, told from top to bottom"),
+    ("mds/src/namespace/model_test/model.rs", 552, "one model of POSIX, independent of ours"),
+    ("node/src/disk/mem.rs", 549, "one model of a disk: its calls and its crash share one state"),
+];
 
 /// Functions beyond clippy's `too-many-lines-threshold` in each file: never more than this.
 const LONG_FUNCTIONS: &[(&str, usize)] = &[];
