@@ -1,61 +1,80 @@
 //! SIGKILL at any moment: whatever was acknowledged is there after the restart, and what is on the
 //! disks is consistent.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, RwLock};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nacre_tests::oracle::Worker;
 use nacre_tests::{Cluster, Role, Shape, wait};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-const WORKERS: u64 = 3;
+const WORKERS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// What the workers and the one who kills share.
-struct Arena {
-    /// Held for reading during an operation, for writing while nobody may work.
-    gate: RwLock<()>,
-    over: AtomicBool,
-    steps: Vec<AtomicU64>,
-    failures: Mutex<Vec<String>>,
+/// The process that works on the mount.
+struct Workers {
+    child: Child,
+    asks: ChildStdin,
+    answers: BufReader<ChildStdout>,
 }
 
-impl Arena {
-    fn work(&self, index: usize, worker: &Mutex<Worker>) {
-        while !self.over.load(Ordering::Acquire) {
-            let _open = self.gate.read().expect("nobody panics with the gate");
-            if let Err(error) = worker.lock().expect("one worker each").step() {
-                self.failures.lock().expect("no panic").push(format!("worker {index}: {error:#}"));
-                return;
-            }
-            if let Some(steps) = self.steps.get(index) {
-                steps.fetch_add(1, Ordering::AcqRel);
-            }
-        }
+impl Workers {
+    fn start(folder: &Path, seed: u64) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nacre-worker"));
+        command.arg(folder).arg(seed.to_string()).arg(WORKERS.to_string());
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the worker was built with this test");
+        let asks = child.stdin.take().expect("it is a pipe");
+        let answers = BufReader::new(child.stdout.take().expect("it is a pipe"));
+        Self { child, asks, answers }
     }
 
-    fn assert_well(&self) {
-        let failures = self.failures.lock().expect("no panic");
-        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    fn ask(&mut self, question: &str) -> String {
+        writeln!(self.asks, "{question}").expect("the worker listens");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("the worker answers");
+        answer.trim_end().to_owned()
+    }
+
+    fn steps(&mut self) -> Vec<u64> {
+        let answer = self.ask("steps");
+        assert!(!answer.starts_with("failed"), "{answer}");
+        answer.split(' ').map(|steps| steps.parse().expect("a number")).collect()
     }
 
     /// Waits until every worker has done `count` more operations.
-    fn await_steps(&self, count: u64) {
-        let now: Vec<_> = self.steps.iter().map(|steps| steps.load(Ordering::Acquire)).collect();
-        let gone = || {
-            let failed = !self.failures.lock().expect("no panic").is_empty();
-            let mut pairs = self.steps.iter().zip(&now);
-            failed || pairs.all(|(steps, then)| steps.load(Ordering::Acquire) >= then + count)
-        };
-        let done = wait::until(PATIENCE, gone);
-        self.assert_well();
+    fn await_steps(&mut self, count: u64) {
+        let before = self.steps();
+        let done = wait::until(PATIENCE, || {
+            self.steps().iter().zip(&before).all(|(now, then)| *now >= then + count)
+        });
         assert!(done, "the workers do not go on within {PATIENCE:?}");
+    }
+
+    /// Stops all work and compares everything with what was acknowledged.
+    fn check(&mut self, when: &str) {
+        let answer = self.ask("check");
+        assert_eq!(answer, "ok", "{when}");
+    }
+
+    fn go(&mut self) {
+        assert_eq!(self.ask("go"), "going");
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -69,10 +88,10 @@ fn victims(cluster: &Cluster, rng: &mut StdRng) -> Vec<Role> {
     }
 }
 
-fn round(cluster: &mut Cluster, arena: &Arena, workers: &[Mutex<Worker>], rng: &mut StdRng) {
-    arena.await_steps(rng.random_range(1..12));
-    let began = Instant::now();
+fn round(cluster: &mut Cluster, workers: &mut Workers, rng: &mut StdRng) {
+    workers.await_steps(rng.random_range(1..12));
     let victims = victims(cluster, rng);
+    let began = Instant::now();
     for role in &victims {
         cluster.kill(*role);
     }
@@ -80,13 +99,10 @@ fn round(cluster: &mut Cluster, arena: &Arena, workers: &[Mutex<Worker>], rng: &
     let pause = Duration::from_millis(rng.random_range(0..400));
     wait::until(pause, || false);
     cluster.start_all().unwrap_or_else(|error| panic!("after the death of {victims:?}: {error:#}"));
-    let started = began.elapsed();
-    arena.await_steps(2);
+    workers.await_steps(2);
     let going = began.elapsed();
+    workers.check(&format!("after the death of {victims:?}"));
 
-    let _closed = arena.gate.write().expect("nobody panics with the gate");
-    arena.assert_well();
-    check_all(workers, &format!("after the death of {victims:?}"));
     // Killed or stopped, what is on the disks must be consistent.
     for role in cluster.servers() {
         if rng.random_bool(0.5) {
@@ -97,17 +113,9 @@ fn round(cluster: &mut Cluster, arena: &Arena, workers: &[Mutex<Worker>], rng: &
     }
     cluster.fsck().unwrap_or_else(|error| panic!("fsck after the death of {victims:?}: {error:#}"));
     cluster.start_all().expect("every server comes up again");
-    check_all(workers, "after a restart of all");
-    let all = began.elapsed();
-    println!("death of {victims:?}: restarted {started:?}, going on {going:?}, checked {all:?}");
-}
-
-fn check_all(workers: &[Mutex<Worker>], when: &str) {
-    for worker in workers {
-        if let Err(error) = worker.lock().expect("one worker each").check() {
-            panic!("{when}: {error:#}");
-        }
-    }
+    workers.check("after a restart of all");
+    workers.go();
+    println!("death of {victims:?}: going on after {going:?}, checked after {:?}", began.elapsed());
 }
 
 #[test]
@@ -117,44 +125,16 @@ fn nothing_acknowledged_is_lost_when_daemons_are_killed() {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut cluster = Cluster::start(Shape::default());
     // Clients and servers may say that a peer is gone: it is.
-    cluster.announce("WARN");
-    for word in ["ost does not answer", "written data is lost"] {
+    for word in ["WARN", "ost does not answer", "written data is lost"] {
         cluster.announce(word);
     }
-    let folder = |index: u64| cluster.mnt().join(format!("w{index}"));
-    let workers: Vec<_> = (0..WORKERS)
-        .map(|index| Mutex::new(Worker::new(folder(index), seed * 100 + index).expect("mkdir")))
-        .collect();
-    let arena = Arena {
-        gate: RwLock::new(()),
-        over: AtomicBool::new(false),
-        steps: (0..WORKERS).map(|_| AtomicU64::new(0)).collect(),
-        failures: Mutex::new(Vec::new()),
-    };
-    std::thread::scope(|scope| {
-        for (index, worker) in workers.iter().enumerate() {
-            let arena = &arena;
-            scope.spawn(move || arena.work(index, worker));
-        }
-        let _stop = StopOnDrop(&arena);
-        for number in 0..rounds {
-            round(&mut cluster, &arena, &workers, &mut rng);
-            println!("round {number}: {:?}", arena.steps);
-        }
-    });
-    arena.assert_well();
-    check_all(&workers, "at the end");
-    let steps: u64 = arena.steps.iter().map(|steps| steps.load(Ordering::Acquire)).sum();
-    let refused: u64 = workers.iter().map(|w| w.lock().expect("one worker each").refused).sum();
-    println!("seed {seed}: {rounds} rounds, {steps} operations, {refused} refused with EIO");
-    cluster.finish();
-}
-
-/// Ends the workers also when the round panics: the scope waits for them.
-struct StopOnDrop<'a>(&'a Arena);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.over.store(true, Ordering::Release);
+    let mut workers = Workers::start(&cluster.mnt(), seed);
+    for _ in 0..rounds {
+        round(&mut cluster, &mut workers, &mut rng);
     }
+    workers.check("at the end");
+    let steps: u64 = workers.steps().iter().sum();
+    println!("seed {seed}: {rounds} rounds, {steps} operations");
+    drop(workers);
+    cluster.finish();
 }
