@@ -36,9 +36,7 @@ where
     }
     telemetry::start_log(&settings.telemetry)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if settings.server.threads > 0 {
-        builder.worker_threads(settings.server.threads.into());
-    }
+    builder.worker_threads(worker_threads(settings.server.threads.into()));
     let runtime = builder.enable_all().build().context("start the runtime")?;
     let scope = Scope::new();
     let result = runtime.block_on(async {
@@ -51,6 +49,15 @@ where
     // Threads that hang in a disk call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// As many as asked for, else one for two cores: a request passes from task to task, and each
+/// passing to another thread that sleeps costs more than the work does (docs/PERFORMANCE.md).
+fn worker_threads(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
+        asked => asked,
+    }
 }
 
 async fn until_stopped<F>(scope: &Scope, work: F) -> anyhow::Result<()>

@@ -39,7 +39,7 @@ pub struct ServerSettings {
     /// What peers are told, `host:port`; empty: the address listened on, or this host's name if
     /// that is all addresses.
     pub advertise: Vec<String>,
-    /// Threads that run requests; 0: one for each processor.
+    /// Threads of the runtime; 0: one for two cores.
     pub threads: u16,
 }
 
