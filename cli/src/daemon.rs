@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nacre_mds::MdsConfig;
-use nacre_mds::store::{SledOptions, open_or_renew};
+use nacre_mds::store::{Gathered, SledOptions, open_or_renew};
 use nacre_mgs::store::DiskStore;
 use nacre_model::map::Deployment;
 use nacre_node::config::{ServerSettings, Settings};
@@ -84,7 +84,7 @@ pub(crate) fn mds(args: DaemonArgs) -> anyhow::Result<ExitCode> {
             Arc::new(TcpNet),
             Arc::new(SystemClock),
             Arc::new(OsDisk::new(folder.path())),
-            Arc::new(store),
+            Arc::new(Gathered::new(store)),
         );
         config.server = server_name("mds");
         config.advertise = advertise;

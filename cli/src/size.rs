@@ -1,16 +1,13 @@
-//! Sizes as people write them: `4096`, `64k`, `1M`, `2G`.
+//! Sizes as people write them, `4096`, `64k`, `1M`, `2G`, shown in the same way.
 
 use std::fmt;
 use std::str::FromStr;
 
+use nacre_node::config::{BadSize, Size};
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ByteSize(pub(crate) u64);
-
-/// The text is not a size.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a size: a number, then nothing, K, M, G, T or P (powers of 1024)")]
-pub(crate) struct BadSize(String);
 
 const UNITS: [(char, u32); 5] = [('k', 10), ('m', 20), ('g', 30), ('t', 40), ('p', 50)];
 
@@ -18,15 +15,7 @@ impl FromStr for ByteSize {
     type Err = BadSize;
 
     fn from_str(text: &str) -> Result<Self, BadSize> {
-        let bad = || BadSize(text.to_owned());
-        let lower = text.to_ascii_lowercase();
-        let plain = lower.strip_suffix("ib").or(lower.strip_suffix('b')).unwrap_or(&lower);
-        let (digits, shift) = UNITS
-            .iter()
-            .find_map(|(unit, shift)| Some((plain.strip_suffix(*unit)?, *shift)))
-            .unwrap_or((plain, 0));
-        let number: u64 = digits.parse().map_err(|_| bad())?;
-        number.checked_mul(1 << shift).map(Self).ok_or_else(bad)
+        text.parse::<Size>().map(|size| Self(size.0))
     }
 }
 

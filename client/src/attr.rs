@@ -10,6 +10,7 @@ use nacre_proto::convert::required;
 use nacre_proto::v1;
 use nacre_proto::v1::change_request::Op;
 
+use crate::cache::Mode;
 use crate::flush::Exact;
 use crate::handle::OpenFile;
 use crate::inode::Inode;
@@ -18,14 +19,39 @@ use crate::types::{Caller, SetAttr, SetTime};
 use crate::{Client, ClientError, Result};
 
 impl Client {
-    /// Attributes with the true size: data that is still here is written out first, and sizes of
-    /// objects are asked for when somebody else may be writing. A dead OST is passed over.
+    /// Attributes with the true size: by a lease, or from the servers. Sizes of objects are asked for
+    /// when somebody else may be writing; a dead OST is passed over then.
     pub async fn getattr(&self, fid: Fid) -> Result<Attr> {
-        let inode = self.inner.inodes.get(fid);
-        if let Some(inode) = &inode {
-            self.write_out_and_settle(inode).await?;
+        if let Some(attr) = self.cached_attr(fid) {
+            return Ok(attr);
         }
-        self.fetch_attr(fid, inode.as_ref()).await
+        let inode = self.inner.inodes.get(fid);
+        let held = self.inner.cache.may_hold_data(fid);
+        if let Some(inode) = &inode {
+            // Under an exclusive lease what was written here is laid over what the server says.
+            let blind = held && inode.state.lock().blind();
+            if !held || blind {
+                self.write_out_and_settle(inode).await?;
+            }
+        }
+        let attr = self.fetch_attr(fid, inode.as_ref()).await?;
+        Ok(self.own_attr(attr.clone()).unwrap_or(attr))
+    }
+
+    /// Attributes that need no question.
+    pub(crate) fn cached_attr(&self, fid: Fid) -> Option<Attr> {
+        self.inner.cache.attr(fid).and_then(|attr| self.own_attr(attr))
+    }
+
+    /// What the server told, and what it does not know yet. `None`: that is not the whole truth.
+    pub(crate) fn own_attr(&self, attr: Attr) -> Option<Attr> {
+        if attr.kind != FileKind::Regular {
+            return Some(attr);
+        }
+        match self.inner.inodes.get(attr.fid) {
+            Some(inode) => inode.state.lock().overlay(attr),
+            None => (!attr.size_lazy).then_some(attr),
+        }
     }
 
     /// Everything written here is with the servers, and the MDS knows of it.
@@ -39,12 +65,15 @@ impl Client {
 
     /// Attributes from the MDS, and from the OSTs where it does not know the size.
     pub(crate) async fn fetch_attr(&self, fid: Fid, inode: Option<&Arc<Inode>>) -> Result<Attr> {
-        let (mut attr, other_writers) = self.inner.mdc.getattr(fid).await?;
-        let mut exact = !attr.size_lazy;
-        if attr.kind == FileKind::Regular && attr.size_lazy {
+        let asked = self.asked();
+        let (mut attr, lease, other_writers) = self.inner.mdc.getattr(fid).await?;
+        let mut exact = !attr.size_lazy && !other_writers;
+        if attr.kind == FileKind::Regular && !exact {
+            let held = self.inner.cache.may_hold_data(fid);
             let own = inode.and_then(|inode| {
                 let state = inode.state.lock();
-                (state.size_exact && !other_writers && state.writers() > 0).then_some(state.size)
+                let only = !other_writers && (held || state.writers() > 0);
+                (state.size_exact && only).then_some(state.size)
             });
             if let Some(own) = own {
                 attr.size = attr.size.max(own);
@@ -53,13 +82,17 @@ impl Client {
                 exact = self.add_glimpse(&mut attr, inode).await?;
             }
         }
-        if let Some(inode) = inode {
+        attr.size_lazy &= !exact;
+        let told = exact.then(|| attr.clone());
+        self.inner.cache.learn_with(asked, fid, lease, told.as_ref(), |held| {
+            let Some(inode) = inode else { return };
             let mut state = inode.state.lock();
             state.other_writers = other_writers;
-            state.size_exact = exact && !other_writers;
+            // Without a lease nobody says when it changes.
+            state.size_exact = exact && !other_writers && (held || !self.inner.config.leases);
             state.saw_attr(attr.clone());
             attr.atime = state.atime.unwrap_or(attr.atime);
-        }
+        });
         Ok(attr)
     }
 
@@ -82,6 +115,12 @@ impl Client {
         };
         let glimpse = self.glimpse(attr.fid, &layout).await;
         attr.size = attr.size.max(glimpse.size);
+        // Who writes under leases, or in spite of them, tells the MDS when before anybody can ask.
+        let written = glimpse.mtime.filter(|_| !self.inner.config.leases);
+        if let Some(written) = written.filter(|written| *written > attr.mtime) {
+            attr.mtime = written;
+            attr.ctime = attr.ctime.max(written);
+        }
         if let Some(blocks) = glimpse.blocks {
             attr.blocks = blocks;
         }
@@ -115,27 +154,54 @@ impl Client {
         }
         let Some(size) = set.size else {
             self.write_out_and_settle(&inode).await?;
-            self.send_setattr(caller, fid, set).await?;
-            return self.fetch_attr(fid, Some(&inode)).await;
+            let attr = self.send_setattr(caller, fid, set).await?.attr()?;
+            let known = {
+                let mut state = inode.state.lock();
+                let lazy = attr.size_lazy && !state.size_exact;
+                if !lazy {
+                    let size = if attr.size_lazy { state.size } else { attr.size };
+                    state.saw_attr(Attr { size, ..attr.clone() });
+                }
+                state.overlay(attr).filter(|_| !state.other_writers)
+            };
+            return match known {
+                Some(attr) => Ok(attr),
+                None => self.fetch_attr(fid, Some(&inode)).await,
+            };
         };
         let _gate = inode.gate.write().await;
         self.drop_beyond(&inode, size);
         self.write_out_and_settle(&inode).await?;
-        let changed = self.send_setattr(caller, fid, set).await?;
+        let changed = match self.send_setattr(caller, fid, set).await {
+            Ok(changed) => changed,
+            Err(error) => {
+                // It may have been cut all the same: at the MDS, and where objects could be reached.
+                inode.state.lock().lease_lost();
+                drop(self.fetch_attr(fid, Some(&inode)).await);
+                return Err(error);
+            }
+        };
         let mut attr = required("attr", changed.attr)?;
         attr.size = size;
         let mut state = inode.state.lock();
         state.size = size;
         if let (0, Some(layout)) = (size, changed.layout) {
-            // An empty file is back in its inode.
-            state.install(attr.clone(), layout, true);
+            // An empty file is back in its inode, unless others have it open.
+            let inline = !layout.has_objects();
+            state.install(attr.clone(), layout, inline);
         }
-        state.data_version = state.data_version.wrapping_add(1);
+        state.changed_here();
         for object in state.objects.values_mut() {
             object.blocks = None;
         }
         state.saw_attr(attr.clone());
-        state.size_exact = !state.other_writers;
+        state.size_exact = !self.inner.config.leases && !state.other_writers;
+        drop(state);
+        // Whoever gives the lease back waits for the gate.
+        self.inner.cache.under_lease(fid, Mode::Exclusive, || {
+            inode.state.lock().size_exact = true;
+            Some(())
+        });
         Ok(attr)
     }
 
@@ -180,7 +246,7 @@ impl Client {
             mtime_now: set.mtime == Some(SetTime::Now),
             kill_suidgid: set.kill_suidgid,
         });
-        self.inner.mdc.change("setattr", caller, false, op).await
+        self.change_inode(caller, fid, "setattr", false, op).await
     }
 }
 

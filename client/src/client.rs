@@ -1,14 +1,16 @@
 //! A mount's client: its parts, how it starts and how it ends.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use nacre_model::{Attr, Errno, Fid, Name};
 use nacre_node::Peers;
 use nacre_proto::v1;
 use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::Instant;
 
+use crate::cache::{Cache, KernelCache, Mode};
 use crate::inode::Inodes;
 use crate::mdc::Mdc;
 use crate::osc::Osc;
@@ -20,8 +22,12 @@ const CLOSE_QUEUE: usize = 4096;
 const CLOSE_BATCH: usize = 512;
 /// Closing waits this long for more to close: nobody waits for it.
 const CLOSE_DELAY: Duration = Duration::from_millis(2);
+/// Bytes kept of files that live in their inodes.
+const CONTENT_BYTES_MAX: u32 = 64 << 20;
 /// Written data leaves at the latest after this.
 const FLUSH_AGE: Duration = Duration::from_secs(1);
+/// Files written out at a time.
+const FLUSH_FILES: usize = 32;
 /// Time that saying goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(5);
 
@@ -41,6 +47,9 @@ pub(crate) struct Inner {
     pub(crate) mdc: Arc<Mdc>,
     pub(crate) osc: Osc,
     pub(crate) inodes: Inodes,
+    pub(crate) cache: Arc<Cache>,
+    /// Caches under this client's leases, if it is mounted.
+    pub(crate) kernel: OnceLock<Arc<dyn KernelCache>>,
     /// One permit for each byte that may be dirty.
     pub(crate) dirty_budget: Semaphore,
     /// Somebody waits for `dirty_budget`: everything dirty shall leave.
@@ -49,6 +58,8 @@ pub(crate) struct Inner {
     pub(crate) retained: AtomicU64,
     /// One permit for each byte that may be fetched ahead.
     pub(crate) readahead_budget: Arc<Semaphore>,
+    /// For the bytes of files that live in their inodes.
+    pub(crate) content_budget: Arc<Semaphore>,
     pub(crate) closing: mpsc::Sender<u64>,
     root: Fid,
 }
@@ -81,10 +92,10 @@ impl Client {
                 addresses: config.mgs.join(","),
             });
         }
-        let mdc = Mdc::connect(&config, peers.clone()).await?;
+        let cache = Arc::new(Cache::new());
+        let (mdc, recalls) = Mdc::connect(&config, peers.clone(), Arc::clone(&cache)).await?;
         let root = resolve(&mdc, &config.subdir).await?;
-        let osc = Osc::new(peers.clone(), config.ost_deadline);
-        osc.set_session(mdc.session().id);
+        let osc = Osc::new(peers.clone(), config.ost_deadline, mdc.session_id());
         let (closing, queue) = mpsc::channel(CLOSE_QUEUE);
         let bytes = |n: u32| Semaphore::new(usize::try_from(n).unwrap_or(Semaphore::MAX_PERMITS));
         let client = Self {
@@ -92,16 +103,20 @@ impl Client {
                 peers,
                 osc,
                 inodes: Inodes::default(),
+                cache,
+                kernel: OnceLock::new(),
                 dirty_budget: bytes(config.dirty_bytes_max),
                 pressure: Notify::new(),
                 retained: AtomicU64::new(0),
                 readahead_budget: Arc::new(bytes(config.readahead_bytes_max)),
+                content_budget: Arc::new(bytes(CONTENT_BYTES_MAX)),
                 closing,
                 root,
                 mdc,
                 config,
             }),
         };
+        client.start_recalls(recalls);
         client.start_closer(queue);
         client.start_flusher();
         Ok(client)
@@ -110,10 +125,7 @@ impl Client {
     /// Writes out what is dirty, closes what is open and says goodbye to the MDS. The client's
     /// tasks end with the scope, which is the caller's.
     pub async fn disconnect(&self) -> Result<()> {
-        for inode in self.inner.inodes.select(crate::inode::State::pending) {
-            self.write_out(&inode).await;
-            self.settle(&inode, crate::flush::Exact::Yes, false).await?;
-        }
+        self.write_all_home().await;
         let mdc = &self.inner.mdc;
         mdc.leave();
         let goodbye = mdc.call("close session", |mut mds, session| async move {
@@ -122,6 +134,14 @@ impl Client {
         match tokio::time::timeout(GOODBYE, goodbye).await {
             Ok(result) => result.map(|_| ()),
             Err(_) => Err(ClientError::MdsSilent { op: "close session" }),
+        }
+    }
+
+    /// What the kernel keeps shall be forgotten when a lease goes. Once, before the kernel is told
+    /// anything.
+    pub fn attach(&self, kernel: Arc<dyn KernelCache>) {
+        if self.inner.kernel.set(kernel).is_err() {
+            tracing::warn!("a client is mounted twice");
         }
     }
 
@@ -168,7 +188,7 @@ impl Client {
                 }
                 let mut held = mdc.held.lock();
                 for handle in batch.drain(..) {
-                    held.closed(handle);
+                    held.gone(handle);
                 }
             }
         });
@@ -186,19 +206,66 @@ impl Client {
                     () = client.inner.pressure.notified() => true,
                 };
                 let due = client.inner.inodes.select(|state| {
-                    let old = |since: tokio::time::Instant| since.elapsed() >= FLUSH_AGE;
-                    !state.dirty.is_empty() && (pressed || state.dirty_since.is_some_and(old))
+                    let old = |since: Instant| since.elapsed() >= FLUSH_AGE;
+                    let dirty = state.dirty_since.is_some_and(old) || pressed;
+                    let closed = state.handles() == 0;
+                    (dirty && !state.dirty.is_empty()) || (closed && state.untold())
                 });
-                for inode in due {
-                    client.send_dirty(&inode, crate::flush::What::All, false).await;
+                for some in due.chunks(FLUSH_FILES) {
+                    let sent = some.iter().map(|inode| client.flush_old(inode));
+                    crate::join::join_all(sent).await;
                 }
-                client.inner.osc.set_session(client.inner.mdc.session().id);
+                client.shed_leases().await;
+                crate::metrics::leases(client.inner.cache.held_count());
                 crate::metrics::dirty_bytes(client.dirty_bytes());
                 crate::metrics::retained_bytes(
                     client.inner.retained.load(std::sync::atomic::Ordering::Relaxed),
                 );
             }
         });
+    }
+
+    /// Sends what is dirty of one file, and if it is closed what the MDS must be told of it.
+    async fn flush_old(&self, inode: &Arc<crate::inode::Inode>) {
+        if inode.state.lock().handles() > 0 {
+            self.send_dirty(inode, crate::flush::What::All, false).await;
+            return;
+        }
+        self.write_home(inode).await;
+        if self.inner.cache.mode(inode.fid) == Mode::None {
+            self.inner.inodes.forget_idle(inode);
+        }
+        self.drop_retained(inode);
+    }
+
+    /// Everything written is with the servers, and the MDS knows of it; also what another task has
+    /// begun to tell.
+    async fn write_all_home(&self) {
+        let until = Instant::now() + GOODBYE;
+        let mut due = self.inner.inodes.select(|state| state.pending() || state.untold());
+        loop {
+            for some in due.chunks(FLUSH_FILES) {
+                crate::join::join_all(some.iter().map(|inode| self.write_home(inode))).await;
+            }
+            due = self.inner.inodes.select(crate::inode::State::in_transit);
+            if due.is_empty() || Instant::now() >= until {
+                return;
+            }
+            tokio::time::sleep(CLOSE_DELAY).await;
+        }
+    }
+
+    /// Everything written through this client is on the disks when this returns.
+    pub async fn sync_all(&self) -> Result<()> {
+        self.write_all_home().await;
+        let written = self.inner.inodes.select(|state| !state.objects.is_empty());
+        for some in written.chunks(FLUSH_FILES) {
+            let commits = some.iter().map(|inode| self.commit(inode));
+            for committed in crate::join::join_all(commits).await {
+                committed?;
+            }
+        }
+        self.sync_mds().await
     }
 
     /// Bytes written and not yet answered.
@@ -226,8 +293,9 @@ async fn resolve(mdc: &Arc<Mdc>, path: &[u8]) -> Result<Fid> {
 pub(crate) async fn lookup(mdc: &Arc<Mdc>, parent: Fid, name: &[u8]) -> Result<Attr> {
     let name = bytes::Bytes::copy_from_slice(name);
     let response = mdc
-        .call("lookup", |mut mds, _| {
-            let request = v1::LookupRequest { parent: Some(parent.into()), name: name.clone() };
+        .call("lookup", |mut mds, session| {
+            let (parent, name) = (Some(parent.into()), name.clone());
+            let request = v1::LookupRequest { parent, name, session: session.id };
             async move { mds.lookup(request).await }
         })
         .await?;

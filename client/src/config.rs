@@ -29,6 +29,10 @@ pub struct ClientConfig {
     pub read_only: bool,
     /// When reads change the access time.
     pub atime: AtimePolicy,
+    /// Keep what the server grants leases on. Without it everything is asked for each time.
+    pub leases: bool,
+    /// Closing a file waits until its data is with the servers.
+    pub sync_on_close: bool,
     /// How long an operation waits for a metadata server that does not answer before it fails
     /// with ETIMEDOUT.
     pub mds_deadline: Duration,
@@ -81,6 +85,8 @@ impl ClientConfig {
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             read_only: false,
             atime: AtimePolicy::Relatime,
+            leases: true,
+            sync_on_close: false,
             mds_deadline: Duration::from_secs(120),
             connect_deadline: Duration::from_secs(60),
             ost_deadline: Duration::from_secs(60),

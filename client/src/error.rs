@@ -87,6 +87,32 @@ impl ClientError {
     pub(crate) const fn refused(errno: Errno, why: &'static str) -> Self {
         Self::Refused { errno, why }
     }
+
+    /// The MDS knows no such inode.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Mds { source, .. }
+            if source.retry == Retry::Never
+                && matches!(source.errno, Errno::ENOENT | Errno::ESTALE))
+    }
+
+    /// The MDS said no: nothing has changed.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Mds { source, .. } if source.effect == Effect::None)
+    }
+
+    /// A server could not be reached: it may be there again later.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Ost { source, .. } => source.effect == Effect::Unknown,
+            Self::NoPeer { .. } | Self::MdsSilent { .. } => true,
+            Self::Mds { .. }
+            | Self::Damaged { .. }
+            | Self::WriteBehind { .. }
+            | Self::BadAnswer(_)
+            | Self::Refused { .. }
+            | Self::Unreachable { .. } => false,
+        }
+    }
 }
 
 impl From<NoPeer> for ClientError {

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use nacre_model::{Errno, Layout, ObjectId, OstIndex, Retry, ServiceError};
+use nacre_model::{Errno, Layout, Retry, ServiceError};
 use nacre_proto::v1;
 use nacre_proto::v1::change_request::Op;
 
+use crate::cache::Mode;
 use crate::dirty::Taken;
 use crate::inode::{Inode, State, Unsettled};
 use crate::join::join_all;
@@ -24,7 +25,7 @@ use crate::types::Caller;
 use crate::{Client, ClientError, Result};
 
 /// Times a layout may turn out stale before data is given up.
-const BOUNCES_MAX: u32 = 8;
+pub(crate) const BOUNCES_MAX: u32 = 8;
 
 /// Which dirty bytes to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,24 +58,30 @@ enum Step {
 
 impl Client {
     /// Sends dirty bytes on their way; returns when they are under way, not when they have
-    /// arrived. Errors are recorded for the open files.
-    pub(crate) async fn send_dirty(&self, inode: &Arc<Inode>, what: What, sync: bool) {
+    /// arrived. Errors are recorded for the open files. True if the MDS has synced its log with
+    /// them.
+    pub(crate) async fn send_dirty(&self, inode: &Arc<Inode>, what: What, sync: bool) -> bool {
         let _sender = inode.sender.lock().await;
-        if let Err(error) = self.send_steps(inode, what, sync).await {
-            self.lose_dirty(inode, &error);
+        match self.send_steps(inode, what, sync).await {
+            Ok(synced) => return synced,
+            // Removed meanwhile: nobody misses the data.
+            Err(error) if error.is_gone() => self.discard(inode),
+            Err(error) => self.lose_dirty(inode, &error),
         }
+        false
     }
 
-    async fn send_steps(&self, inode: &Arc<Inode>, what: What, sync: bool) -> Result<()> {
+    async fn send_steps(&self, inode: &Arc<Inode>, what: What, sync: bool) -> Result<bool> {
+        let mut synced = false;
         loop {
             if inode.state.lock().evictions != self.inner.mdc.evictions() {
                 return Err(ClientError::refused(Errno::EIO, "client was evicted"));
             }
             match self.next_step(inode, what)? {
-                Step::Nothing => return Ok(()),
+                Step::Nothing => return Ok(synced),
                 Step::Refresh => self.refresh_layout(inode).await?,
                 Step::Inline(taken, unsettled) => {
-                    self.send_inline(inode, taken, unsettled, sync).await?;
+                    synced = self.send_inline(inode, taken, unsettled, sync).await? && sync;
                 }
                 Step::Outgrow(range) => self.outgrow(inode, range).await?,
                 Step::Instantiate(range) => self.instantiate(inode, range).await?,
@@ -105,7 +112,7 @@ impl Client {
             let fly = |taken: Taken| (state.take_off(vec![taken.range()]), taken);
             let taken = taken.into_iter().map(fly).collect();
             state.dirty_since = None;
-            return Ok(Step::Inline(taken, std::mem::take(&mut state.unsettled)));
+            return Ok(Step::Inline(taken, state.begin_settle()));
         }
         let rpc_bytes = self.inner.config.rpc_bytes;
         let taken = match what {
@@ -144,37 +151,49 @@ impl Client {
         Ok(Step::Objects(runs))
     }
 
+    /// False if it must be sent again, elsewhere.
     async fn send_inline(
         &self,
         inode: &Arc<Inode>,
         taken: Vec<(u64, Taken)>,
         unsettled: Unsettled,
         sync: bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        let settling = inode.settling(unsettled);
         let mtime = unsettled.mtime.unwrap_or_else(|| self.inner.config.clock.now());
+        let evictions = inode.state.lock().evictions;
         let mut failed = None;
         for (flight, taken) in taken {
             if failed.is_none() {
+                let data = join(&taken.segments);
                 let op = Op::WriteInline(v1::WriteInlineOp {
                     fid: Some(inode.fid.into()),
                     offset: taken.offset,
-                    data: join(&taken.segments),
+                    data: data.clone(),
                     mtime: Some(mtime.into()),
                     kill_suidgid: unsettled.kill_suidgid,
                     punch_len: None,
                 });
-                let caller = Caller::default();
-                match self.inner.mdc.change("write inline", caller, sync, op).await {
+                match self
+                    .change_inode(Caller::default(), inode.fid, "write inline", sync, op)
+                    .await
+                {
                     Ok(changed) => {
                         let mut state = inode.state.lock();
                         state.land(flight);
                         state.bounces = 0;
+                        state.stuck = None;
+                        state.data_version = state.data_version.wrapping_add(1);
                         if let Some(attr) = changed.attr {
                             state.saw_attr(attr);
                         }
+                        let now = (state.data_version, state.changes);
                         drop(state);
                         self.give_back_dirty(taken.len);
                         inode.landed.notify_waiters();
+                        if taken.offset == 0 {
+                            self.keep_written(inode, &data, now);
+                        }
                         continue;
                     }
                     Err(error) => failed = Some(error),
@@ -184,16 +203,36 @@ impl Client {
             state.land(flight);
             state.dirty.put_back(taken);
         }
-        inode.landed.notify_waiters();
-        let Some(error) = failed else { return Ok(()) };
+        let Some(error) = failed else {
+            settling.told();
+            return Ok(true);
+        };
+        if evictions != self.inner.mdc.evictions() {
+            // In the next session it would come after what others have written since.
+            settling.told();
+            return Err(ClientError::refused(Errno::EIO, "client was evicted"));
+        }
+        drop(settling);
         let mut state = inode.state.lock();
-        state.unsettled.put_back(unsettled);
         state.bounces = state.bounces.saturating_add(1);
         if error.retry() == Retry::AfterRefresh && state.bounces <= BOUNCES_MAX {
             state.layout_stale = true;
-            return Ok(());
+            return Ok(false);
         }
         Err(error)
+    }
+
+    /// Keeps what was written to a file that lives in its inode, if that is all of it, and nothing
+    /// else became of it since.
+    fn keep_written(&self, inode: &Inode, data: &[u8], (version, changes): (u64, u64)) {
+        let room = &self.inner.content_budget;
+        self.inner.cache.under_lease(inode.fid, Mode::Shared, || {
+            let mut state = inode.state.lock();
+            if state.data_version == version && state.size == data.len() as u64 {
+                state.keep_content(data, changes, room);
+            }
+            Some(())
+        });
     }
 
     /// Sends one request; its end is taken in by a task of its own.
@@ -230,21 +269,18 @@ impl Client {
         match result {
             Ok(response) => {
                 state.bounces = 0;
+                state.stuck = None;
+                // What was fetched ahead from there before is not what lies there now.
+                state.data_version = state.data_version.wrapping_add(1);
                 self.note_written(&mut state, run, data, sync, response);
                 self.give_back_dirty(run.len);
             }
             Err(error) if layout_is_stale(&error) && state.bounces < BOUNCES_MAX => {
                 state.bounces = state.bounces.saturating_add(1);
                 state.layout_stale = true;
-                state.dirty_since.get_or_insert_with(tokio::time::Instant::now);
-                let mut rest = join(&data);
-                for piece in &run.pieces {
-                    let len = piece.end.saturating_sub(piece.start);
-                    let cut = usize::try_from(len).unwrap_or(usize::MAX).min(rest.len());
-                    let segments = vec![rest.split_to(cut)];
-                    state.dirty.put_back(Taken { offset: piece.start, segments, len });
-                }
+                put_back(&mut state, run, &data);
             }
+            Err(error) if state.keeps_trying(&error) => put_back(&mut state, run, &data),
             Err(error) => {
                 let pieces = &run.pieces;
                 tracing::error!(fid = %inode.fid, ?pieces, error = %Chain(&error),
@@ -272,6 +308,8 @@ impl Client {
         if sync {
             return;
         }
+        state.landings = state.landings.wrapping_add(1);
+        let object = state.objects.entry(run.object).or_default();
         match object.verifier {
             None => object.verifier = response.verifier,
             Some(first) => object.suspect |= response.verifier.is_some_and(|v| v != first),
@@ -287,10 +325,11 @@ impl Client {
     }
 
     /// Gives up everything dirty.
-    fn lose_dirty(&self, inode: &Inode, error: &ClientError) {
+    pub(crate) fn lose_dirty(&self, inode: &Inode, error: &ClientError) {
         let mut state = inode.state.lock();
         let lost: u64 = state.dirty.take_all().iter().map(|taken| taken.len).sum();
         state.dirty_since = None;
+        state.stuck = None;
         state.record_error(error.errno());
         state.evictions = self.inner.mdc.evictions();
         drop(state);
@@ -316,185 +355,19 @@ impl Client {
         self.write_out_with(inode, false).await;
     }
 
-    /// The same; with `sync`, on their disks.
-    pub(crate) async fn write_out_with(&self, inode: &Arc<Inode>, sync: bool) {
+    /// The same; with `sync`, on their disks. True if the MDS has synced its log with it.
+    pub(crate) async fn write_out_with(&self, inode: &Arc<Inode>, sync: bool) -> bool {
+        let mut synced = false;
         loop {
-            self.send_dirty(inode, What::All, sync).await;
+            synced |= self.send_dirty(inode, What::All, sync).await;
             inode.wait_landed(&(0..u64::MAX)).await;
-            // What was sent back because the layout had changed goes again.
-            if inode.state.lock().dirty.is_empty() {
-                return;
+            // What was sent back because the layout had changed goes again; what waits for a dead
+            // server is tried again later.
+            let state = inode.state.lock();
+            if state.dirty.is_empty() || state.stuck.is_some() {
+                return synced;
             }
         }
-    }
-
-    /// Tells the MDS what writing has changed of the attributes.
-    pub(crate) async fn settle(&self, inode: &Inode, exact: Exact, sync: bool) -> Result<()> {
-        let (unsettled, atime, mut size, has_objects) = {
-            let mut state = inode.state.lock();
-            let unsettled = std::mem::take(&mut state.unsettled);
-            let objects = state.layout.objects(inode.fid).next().is_some() && !state.inline;
-            let exact_due = exact == Exact::Yes && objects && state.attr.size_lazy;
-            // Kept until it is told, so that whoever asks here meanwhile sees it.
-            let atime = state.atime;
-            if unsettled.is_empty() && atime.is_none() && !exact_due {
-                return Ok(());
-            }
-            // Of the size only what this client added: the rest the MDS knows, or the objects do.
-            (unsettled, atime, unsettled.size, objects)
-        };
-        let mut blocks = None;
-        let mut whole = !has_objects;
-        if has_objects {
-            let known = {
-                let state = inode.state.lock();
-                state.size_exact.then(|| state.blocks()).flatten()
-            };
-            if let Some(known) = known {
-                (blocks, whole) = (Some(known), true);
-            } else {
-                let layout = Arc::clone(&inode.state.lock().layout);
-                let glimpse = self.glimpse(inode.fid, &layout).await;
-                size = size.max(Some(glimpse.size));
-                (blocks, whole) = (glimpse.blocks, glimpse.blocks.is_some());
-            }
-        }
-        let told = v1::SettleOp {
-            fid: Some(inode.fid.into()),
-            size: size.filter(|_| has_objects),
-            mtime: unsettled.mtime.map(Into::into),
-            atime: atime.map(Into::into),
-            blocks,
-            kill_suidgid: unsettled.kill_suidgid,
-            exact: exact == Exact::Yes && whole && has_objects,
-        };
-        let op = Op::Settle(told);
-        match self.inner.mdc.change("settle", Caller::default(), sync, op).await {
-            Ok(changed) => {
-                let mut state = inode.state.lock();
-                if state.atime == atime {
-                    state.atime = None;
-                }
-                if let Some(mut attr) = changed.attr {
-                    if attr.size_lazy {
-                        attr.size = attr.size.max(state.size);
-                    }
-                    state.saw_attr(attr);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                inode.state.lock().unsettled.put_back(unsettled);
-                Err(error)
-            }
-        }
-    }
-
-    /// Returns when all objects of the file are on disk. What an OST has forgotten is sent again;
-    /// where it cannot be, the open files are told.
-    pub(crate) async fn commit(&self, inode: &Arc<Inode>) -> Result<()> {
-        for _ in 0..BOUNCES_MAX {
-            let (groups, counts) = {
-                let state = inode.state.lock();
-                let objects = if state.inline { None } else { Some(&state.layout) };
-                let objects = objects.into_iter().flat_map(|l: &Arc<Layout>| l.objects(inode.fid));
-                let groups = by_ost(objects.map(|(id, ost, _)| (id, ost)));
-                let count = |id: &ObjectId| state.objects.get(id).map_or(0, |o| o.retained.len());
-                let ids = groups.values().flatten();
-                let counts: Vec<_> = ids.map(|id| (*id, count(id))).collect();
-                (groups, counts)
-            };
-            let calls = groups.iter().map(|(ost, ids)| self.inner.osc.commit(*ost, ids.clone()));
-            let answers = join_all(calls).await;
-            let mut again = Vec::new();
-            for ((ost, ids), answer) in groups.iter().zip(answers) {
-                let verifier = match answer {
-                    Ok(verifier) => verifier,
-                    Err(error) if layout_is_stale(&error) => {
-                        inode.state.lock().layout_stale = true;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
-                for id in ids {
-                    let count = counts.iter().find(|(other, _)| other == id).map_or(0, |c| c.1);
-                    if self.committed(inode, *id, verifier, count) {
-                        again.push((*ost, *id));
-                    }
-                }
-            }
-            for (ost, id) in again {
-                self.send_again(inode, ost, id).await?;
-            }
-            if !inode.state.lock().layout_stale {
-                return Ok(());
-            }
-            self.refresh_layout(inode).await?;
-        }
-        Err(ClientError::refused(Errno::EIO, "the layout keeps changing"))
-    }
-
-    /// Takes in that an object was committed; true if what was written before must go again.
-    fn committed(
-        &self,
-        inode: &Inode,
-        id: ObjectId,
-        verifier: Option<v1::Verifier>,
-        count: usize,
-    ) -> bool {
-        let mut state = inode.state.lock();
-        let Some(object) = state.objects.get_mut(&id) else { return false };
-        let Some(first) = object.verifier else { return false };
-        if object.suspect || verifier.is_some_and(|v| v != first) {
-            object.suspect = true;
-            return true;
-        }
-        let before = object.retained_bytes();
-        object.retained.drain(..count.min(object.retained.len()));
-        let freed = before.saturating_sub(object.retained_bytes());
-        if object.retained.is_empty() {
-            object.verifier = None;
-            object.unretained = false;
-        }
-        drop(state);
-        self.give_back_retained(freed);
-        false
-    }
-
-    /// Sends what an OST may have forgotten.
-    async fn send_again(&self, inode: &Inode, ost: OstIndex, id: ObjectId) -> Result<()> {
-        let (retained, lost) = {
-            let mut state = inode.state.lock();
-            let object = state.objects.entry(id).or_default();
-            object.suspect = false;
-            object.verifier = None;
-            (std::mem::take(&mut object.retained), std::mem::take(&mut object.unretained))
-        };
-        let bytes =
-            |(_, data): &(u64, Vec<Bytes>)| data.iter().map(|d| d.len() as u64).sum::<u64>();
-        let total: u64 = retained.iter().map(bytes).sum::<u64>();
-        tracing::warn!(fid = %inode.fid, %ost, bytes = total, lost,
-            "ost was restarted before a commit: sending again");
-        let mut result = Ok(());
-        for (offset, data) in &retained {
-            result = self.inner.osc.write(ost, id, *offset, data, true).await.map(|_| ());
-            if result.is_err() {
-                break;
-            }
-        }
-        self.give_back_retained(total);
-        if lost {
-            tracing::error!(fid = %inode.fid, %ost, "written data is lost: it was not kept");
-            crate::metrics::lost_write();
-            inode.state.lock().record_error(Errno::EIO);
-        }
-        result
-    }
-
-    /// Sends again what answers have shown to be at risk.
-    pub(crate) async fn repair(&self, inode: &Arc<Inode>) -> Result<()> {
-        let suspect = inode.state.lock().objects.values().any(|object| object.suspect);
-        if suspect { self.commit(inode).await } else { Ok(()) }
     }
 
     /// Sizes and blocks of a file's objects. Servers that do not answer are passed over.
@@ -509,7 +382,7 @@ impl Client {
             Some(stats)
         });
         let answers = join_all(calls).await;
-        let mut glimpse = Glimpse { size: 0, blocks: Some(0) };
+        let mut glimpse = Glimpse { size: 0, blocks: Some(0), mtime: None };
         for (ids, stats) in groups.values().zip(answers) {
             let Some(stats) = stats else {
                 glimpse.blocks = None;
@@ -520,10 +393,24 @@ impl Client {
                 let stripe = nacre_model::StripeIndex(id.stripe);
                 let size = component.map_or(0, |c| c.file_size(stripe, stat.size));
                 glimpse.size = glimpse.size.max(size);
+                let written = stat.mtime.and_then(|mtime| mtime.try_into().ok());
+                glimpse.mtime = glimpse.mtime.max(written);
                 glimpse.blocks = glimpse.blocks.map(|sum| sum.saturating_add(stat.blocks));
             }
         }
         glimpse
+    }
+}
+
+/// Makes a request's bytes dirty again.
+fn put_back(state: &mut State, run: &Run, data: &[Bytes]) {
+    state.dirty_since.get_or_insert_with(tokio::time::Instant::now);
+    let mut rest = join(data);
+    for piece in &run.pieces {
+        let len = piece.end.saturating_sub(piece.start);
+        let cut = usize::try_from(len).unwrap_or(usize::MAX).min(rest.len());
+        let segments = vec![rest.split_to(cut)];
+        state.dirty.put_back(Taken { offset: piece.start, segments, len });
     }
 }
 
@@ -561,6 +448,8 @@ pub(crate) struct Glimpse {
     pub(crate) size: u64,
     /// Absent when an OST did not answer: then `size` is a lower bound.
     pub(crate) blocks: Option<u64>,
+    /// When one of them was last written, if there is one.
+    pub(crate) mtime: Option<nacre_model::Timestamp>,
 }
 
 /// An error with all its causes, on one line.

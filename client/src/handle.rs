@@ -1,8 +1,8 @@
 //! Open files.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use nacre_model::{Errno, Fid};
 use parking_lot::Mutex;
 
@@ -17,40 +17,22 @@ pub struct OpenFile {
     pub(crate) inode: Arc<Inode>,
     handle: u64,
     flags: OpenFlags,
+    /// Life of the MDS in which the file's objects were known to be its own.
+    boot: AtomicU64,
     /// Errors of written data that this handle has been told of.
     errors_seen: Mutex<u64>,
-    /// Content of a small file, as of the open.
-    fresh: Mutex<Option<Fresh>>,
     pub(crate) ahead: Mutex<Ahead>,
 }
 
-/// Bytes that came with the open: each is given out once, since later reads must see what others
-/// wrote meanwhile.
-#[derive(Debug)]
-struct Fresh {
-    bytes: Bytes,
-    next: u64,
-    data_version: u64,
-}
-
 impl OpenFile {
-    pub(crate) fn new(
-        inode: Arc<Inode>,
-        handle: u64,
-        flags: OpenFlags,
-        content: Option<Bytes>,
-    ) -> Self {
-        let (errors, data_version) = {
-            let state = inode.state.lock();
-            (state.error_count(), state.data_version)
-        };
-        let fresh = content.map(|bytes| Fresh { bytes, next: 0, data_version });
+    pub(crate) fn new(inode: Arc<Inode>, handle: u64, flags: OpenFlags, boot: u64) -> Self {
+        let errors = inode.state.lock().error_count();
         Self {
             inode,
             handle,
             flags,
+            boot: AtomicU64::new(boot),
             errors_seen: Mutex::new(errors),
-            fresh: Mutex::new(fresh),
             ahead: Mutex::default(),
         }
     }
@@ -70,8 +52,25 @@ impl OpenFile {
         self.flags
     }
 
+    /// Whether the MDS has been restarted since this was asked last, or since the open.
+    pub(crate) fn is_new_boot(&self, boot: u64) -> bool {
+        self.boot.swap(boot, Ordering::AcqRel) != boot
+    }
+
     pub(crate) fn check_errors(&self) -> Result<()> {
         self.inode.check_errors(&mut self.errors_seen.lock())
+    }
+
+    /// An error that `fsync` or `close` will tell. The kernel may cut one `write` into several
+    /// requests, and what the later ones say never reaches the application then.
+    pub(crate) fn peek_errors(&self) -> Result<()> {
+        let mut seen = *self.errors_seen.lock();
+        self.inode.check_errors(&mut seen)
+    }
+
+    /// See [`Inode::close_over`].
+    pub(crate) fn close_over(&self) -> Result<()> {
+        self.inode.close_over(&mut self.errors_seen.lock())
     }
 
     pub(crate) fn must_read(&self) -> Result<()> {
@@ -86,21 +85,5 @@ impl OpenFile {
             return Ok(());
         }
         Err(ClientError::refused(Errno::EBADF, "file is not open for writing"))
-    }
-
-    /// Content of a small file from `offset` on, if it came with the open, is still true here, and
-    /// was not given out before.
-    pub(crate) fn take_fresh(&self, offset: u64, len: u64, data_version: u64) -> Option<Bytes> {
-        let mut slot = self.fresh.lock();
-        let fresh = slot.as_mut()?;
-        let total = fresh.bytes.len() as u64;
-        if fresh.data_version != data_version || offset < fresh.next || offset >= total {
-            *slot = None;
-            return None;
-        }
-        let end = offset.saturating_add(len).min(total);
-        fresh.next = end;
-        let cut = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
-        Some(fresh.bytes.slice(cut(offset)..cut(end)))
     }
 }

@@ -1,7 +1,11 @@
-//! What this client knows of the files that it has open: attributes, layout, written bytes that
-//! are on their way. The place where leases will say how long that knowledge holds.
+//! What this client knows of the files that it has open, or had and still holds a lease on: size,
+//! layout, written bytes that are on their way.
 
-use std::collections::{BTreeMap, HashMap};
+mod content;
+mod settling;
+mod table;
+
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,21 +18,21 @@ use tokio::time::Instant;
 
 use crate::ClientError;
 use crate::dirty::Dirty;
+use content::Content;
+pub(crate) use settling::Unsettled;
+pub(crate) use table::Inodes;
 
-/// All inodes that have an open handle.
-#[derive(Debug, Default)]
-pub(crate) struct Inodes {
-    by_fid: Mutex<HashMap<Fid, Arc<Inode>>>,
-}
+/// Data of closed files waits so long for a server that does not answer.
+const STUCK_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// One inode with open handles.
+/// One file.
 ///
 /// Order of locks: `gate`, then `sender`, then `state`; `state` is never held across an await.
 #[derive(Debug)]
 pub(crate) struct Inode {
     pub(crate) fid: Fid,
     pub(crate) state: Mutex<State>,
-    /// A request with data was answered.
+    /// A request with data, or that tells of some, was answered.
     pub(crate) landed: Notify,
     /// One at a time decides where dirty bytes go.
     pub(crate) sender: tokio::sync::Mutex<()>,
@@ -44,7 +48,7 @@ pub(crate) struct State {
     pub(crate) attr: Attr,
     /// How long the file is, own writes included.
     pub(crate) size: u64,
-    /// `size` rests on more than a lower bound.
+    /// `size` rests on more than a lower bound, and on a lease (unless none are asked for).
     pub(crate) size_exact: bool,
     /// When `attr` was last told.
     pub(crate) refreshed: Instant,
@@ -61,11 +65,28 @@ pub(crate) struct State {
     flights: Vec<Flight>,
     next_flight: u64,
     pub(crate) objects: BTreeMap<ObjectId, Object>,
+    /// Raised by whatever objects have got that is not on disk at once.
+    pub(crate) landings: u64,
+    /// Up to which of them all is on disk.
+    pub(crate) committed: u64,
     pub(crate) unsettled: Unsettled,
+    /// The same, on its way to the MDS.
+    pub(crate) settling: Unsettled,
+    /// Requests that carry it.
+    settlers: u32,
+    /// It has lost its last name: with the last handle it ceases to be.
+    pub(crate) nameless: bool,
+    /// All that was written has been closed over: nobody can be told any more that it is lost.
+    closed_over: bool,
+    /// Data of the closed file that could not be written.
+    pub(crate) stuck: Option<Stuck>,
     /// Access time that the MDS does not know yet.
     pub(crate) atime: Option<Timestamp>,
     /// Raised by everything that makes bytes fetched earlier wrong.
     pub(crate) data_version: u64,
+    /// Raised by what is written here: an answer to what was asked before does not know of it.
+    pub(crate) changes: u64,
+    content: Option<Content>,
     /// Times data was sent back because the layout had changed, since the last success.
     pub(crate) bounces: u32,
     errors: u64,
@@ -74,6 +95,13 @@ pub(crate) struct State {
     writers: u32,
     /// Evictions of the client when the inode was first opened.
     pub(crate) evictions: u64,
+}
+
+/// Why written data is still here.
+#[derive(Debug, Clone)]
+pub(crate) struct Stuck {
+    since: Instant,
+    pub(crate) error: ClientError,
 }
 
 /// Ranges that one request carries.
@@ -98,102 +126,22 @@ pub(crate) struct Object {
     pub(crate) unretained: bool,
 }
 
-/// Changes through written data that the MDS does not know yet.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unsettled {
-    /// The file is at least this long.
-    pub(crate) size: Option<u64>,
-    /// When it was last written.
-    pub(crate) mtime: Option<Timestamp>,
-    pub(crate) kill_suidgid: bool,
-}
-
-impl Unsettled {
-    pub(crate) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// What was taken out and not told after all.
-    pub(crate) fn put_back(&mut self, earlier: Self) {
-        self.size = self.size.max(earlier.size);
-        self.mtime = self.mtime.or(earlier.mtime);
-        self.kill_suidgid |= earlier.kill_suidgid;
-    }
-}
-
-/// The last handle of an inode is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Remaining {
-    Handles,
-    Nothing,
-}
-
-impl Inodes {
-    pub(crate) fn get(&self, fid: Fid) -> Option<Arc<Inode>> {
-        self.by_fid.lock().get(&fid).cloned()
-    }
-
-    /// Counts a handle in; makes the inode if this is the first.
-    pub(crate) fn opened(
-        &self,
-        fid: Fid,
-        write: bool,
-        make: impl FnOnce() -> State,
-    ) -> (Arc<Inode>, bool) {
-        let mut by_fid = self.by_fid.lock();
-        let mut new = false;
-        let inode = by_fid.entry(fid).or_insert_with(|| {
-            new = true;
-            Arc::new(Inode {
-                fid,
-                state: Mutex::new(make()),
-                landed: Notify::new(),
-                sender: tokio::sync::Mutex::default(),
-                gate: tokio::sync::RwLock::default(),
-            })
-        });
-        let mut state = inode.state.lock();
-        state.handles = state.handles.saturating_add(1);
-        state.writers = state.writers.saturating_add(write.into());
-        drop(state);
-        (Arc::clone(inode), new)
-    }
-
-    /// Counts a handle out; forgets the inode with the last.
-    pub(crate) fn closed(&self, inode: &Inode, write: bool) -> Remaining {
-        let mut by_fid = self.by_fid.lock();
-        let mut state = inode.state.lock();
-        state.handles = state.handles.saturating_sub(1);
-        state.writers = state.writers.saturating_sub(write.into());
-        if state.handles > 0 {
-            return Remaining::Handles;
-        }
-        by_fid.remove(&inode.fid);
-        Remaining::Nothing
-    }
-
-    /// Every inode for which `which` holds.
-    pub(crate) fn select(&self, which: impl Fn(&State) -> bool) -> Vec<Arc<Inode>> {
-        let by_fid = self.by_fid.lock();
-        let mut found: Vec<_> =
-            by_fid.values().filter(|inode| which(&inode.state.lock())).cloned().collect();
-        // By fid, so that a simulation does the same each time.
-        found.sort_by_key(|inode| inode.fid);
-        found
-    }
-}
-
 impl Inode {
     /// Waits until no request that carries a byte of the range is on its way.
     ///
     /// # Cancel safety
     /// Safe.
     pub(crate) async fn wait_landed(&self, range: &Range<u64>) {
+        self.wait_until(|state| !state.in_flight(range)).await;
+    }
+
+    /// Waits until requests that were on their way have been answered, and with that `done` holds.
+    async fn wait_until(&self, done: impl Fn(&State) -> bool) {
         loop {
             let landed = self.landed.notified();
             tokio::pin!(landed);
             landed.as_mut().enable();
-            if !self.state.lock().in_flight(range) {
+            if done(&self.state.lock()) {
                 return;
             }
             landed.await;
@@ -204,6 +152,20 @@ impl Inode {
     pub(crate) fn check_errors(&self, seen: &mut u64) -> Result<(), ClientError> {
         let state = self.state.lock();
         if state.errors == *seen {
+            return Ok(());
+        }
+        *seen = state.errors;
+        Err(ClientError::WriteBehind { fid: self.fid, errno: state.last_errno })
+    }
+}
+
+impl Inode {
+    /// A descriptor is closed before the data is written: what happens to that from now on nobody
+    /// will be told. Tells what has happened.
+    pub(crate) fn close_over(&self, seen: &mut u64) -> Result<(), ClientError> {
+        let mut state = self.state.lock();
+        if state.errors == *seen {
+            state.closed_over = true;
             return Ok(());
         }
         *seen = state.errors;
@@ -226,9 +188,19 @@ impl State {
             flights: Vec::new(),
             next_flight: 0,
             objects: BTreeMap::new(),
+            // What was written before this was known.
+            landings: 1,
+            committed: 0,
             unsettled: Unsettled::default(),
+            settling: Unsettled::default(),
+            settlers: 0,
+            nameless: false,
+            closed_over: false,
+            stuck: None,
             atime: None,
             data_version: 0,
+            changes: 0,
+            content: None,
             bounces: 0,
             errors: 0,
             last_errno: Errno::EIO,
@@ -253,9 +225,89 @@ impl State {
         self.writers
     }
 
+    pub(crate) fn handles(&self) -> u32 {
+        self.handles
+    }
+
+    /// What was known of the file's size and layout may not be true any more.
+    pub(crate) fn lease_lost(&mut self) {
+        self.layout_stale = true;
+        self.size_exact = false;
+        self.other_writers = true;
+        self.data_version = self.data_version.wrapping_add(1);
+        self.content = None;
+    }
+
+    /// Whether what was written here has effects that only the MDS can tell.
+    pub(crate) fn blind(&self) -> bool {
+        self.unsettled.kill_suidgid || self.settling.kill_suidgid
+    }
+
+    /// Attributes that the MDS told, with what it does not know yet. `None`: it must be asked
+    /// after it was told.
+    pub(crate) fn overlay(&self, mut attr: Attr) -> Option<Attr> {
+        let (told, coming) = (self.unsettled, self.settling);
+        if self.blind() {
+            return None;
+        }
+        let written = self.pending() || !coming.is_empty();
+        if attr.size_lazy && !self.size_exact {
+            return None;
+        }
+        if attr.size_lazy || written {
+            attr.size = self.size;
+        }
+        if written {
+            attr.blocks = self.blocks_to_be(attr.blocks);
+        }
+        if let Some(mtime) = told.mtime.or(coming.mtime) {
+            attr.mtime = mtime;
+            attr.ctime = attr.ctime.max(mtime);
+        }
+        attr.atime = self.atime.unwrap_or(attr.atime);
+        attr.size_lazy = false;
+        Some(attr)
+    }
+
+    /// Something new is written, and whoever writes it can be told.
+    pub(crate) fn written(&mut self) {
+        self.closed_over = false;
+        self.changed_here();
+    }
+
+    /// This client changes the file's bytes.
+    pub(crate) fn changed_here(&mut self) {
+        self.changes = self.changes.wrapping_add(1);
+        self.data_version = self.data_version.wrapping_add(1);
+    }
+
+    /// Whether data that could not be sent is kept: of a file that is closed, so that nobody can
+    /// be told, while its server does not answer, and not for ever.
+    pub(crate) fn keeps_trying(&mut self, error: &ClientError) -> bool {
+        let told = self.handles > 0 && !self.closed_over;
+        if told || !error.is_unreachable() {
+            return false;
+        }
+        let since = self.stuck.as_ref().map_or_else(Instant::now, |stuck| stuck.since);
+        self.stuck = Some(Stuck { since, error: error.clone() });
+        since.elapsed() < STUCK_MAX
+    }
+
     /// Whether anything written here is not with the servers and told to the MDS.
     pub(crate) fn pending(&self) -> bool {
         !self.dirty.is_empty() || !self.flights.is_empty() || !self.unsettled.is_empty()
+    }
+
+    /// Whether something is on its way, or can go.
+    pub(crate) fn in_transit(&self) -> bool {
+        self.settlers > 0
+            || !self.flights.is_empty()
+            || (self.stuck.is_none() && !self.dirty.is_empty())
+    }
+
+    /// Whether the MDS must still be told something of the file.
+    pub(crate) fn untold(&self) -> bool {
+        !self.unsettled.is_empty() || self.atime.is_some() || self.attr.size_lazy
     }
 
     pub(crate) fn in_flight(&self, range: &Range<u64>) -> bool {
@@ -285,7 +337,8 @@ impl State {
         if attr.layout_gen != self.attr.layout_gen {
             self.layout_stale = true;
         }
-        let size = attr.size.max(self.written_end()).max(self.unsettled.size.unwrap_or(0));
+        let own = self.unsettled.size.max(self.settling.size).unwrap_or(0);
+        let size = attr.size.max(self.written_end()).max(own);
         if size != self.size || attr.mtime != self.attr.mtime {
             self.data_version = self.data_version.wrapping_add(1);
         }
@@ -303,8 +356,9 @@ impl State {
             self.objects.retain(|id, _| live.contains(id));
             self.layout = Arc::new(layout);
             self.inline = inline;
+            self.content = None;
         }
-        if attr.size_lazy {
+        if attr.size_lazy && self.size_exact {
             attr.size = attr.size.max(self.size);
         }
         self.saw_attr(attr);
@@ -317,6 +371,24 @@ impl State {
         objects
             .map(|(id, _, _)| self.objects.get(&id).and_then(|object| object.blocks))
             .try_fold(0_u64, |sum, blocks| Some(sum.saturating_add(blocks?)))
+    }
+
+    /// Forgets what would be sent again; blocks are remembered.
+    pub(crate) fn forget_commits(&mut self) {
+        for object in self.objects.values_mut() {
+            *object = Object { blocks: object.blocks, ..Object::default() };
+        }
+    }
+
+    /// Blocks when all is written that was accepted, about: never none for what has data, which
+    /// archivers take for one big hole.
+    fn blocks_to_be(&self, told: u64) -> u64 {
+        let written = self.objects.values().filter_map(|object| object.blocks);
+        let written = written.fold(0, u64::saturating_add).max(told);
+        let pieces = self.flights.iter().flat_map(|flight| &flight.pieces);
+        let flying = pieces.map(|piece| piece.end.saturating_sub(piece.start));
+        let coming = flying.fold(self.dirty.bytes(), u64::saturating_add).div_ceil(512);
+        written.saturating_add(coming).min(self.size.div_ceil(512)).max(written)
     }
 
     /// Bytes retained for sending again.

@@ -6,10 +6,14 @@
 //! the object servers by the file's layout (`osc`), gathered behind the writer (`inode`, `dirty`)
 //! and fetched ahead of the reader (`readahead`). Small files live in their inode.
 //!
-//! Until leases come, data is cached only between a write and the next flush, fsync or close.
+//! What the client is told it keeps for as long as it holds a lease on it (`cache`); without one it
+//! asks each time, and writes through.
 
 mod attr;
+mod cache;
+mod change;
 pub mod client;
+mod commit;
 pub mod config;
 mod copy;
 mod dirty;
@@ -30,11 +34,13 @@ mod place;
 mod plan;
 mod read;
 mod readahead;
+mod settle;
 mod space;
 pub mod types;
 mod write;
 pub mod xattr;
 
+pub use cache::KernelCache;
 pub use client::Client;
 pub use config::ClientConfig;
 pub use error::ClientError;

@@ -65,6 +65,17 @@ pub(crate) fn lost_write() {
     metrics::counter!("nacre_client_lost_writes_total").increment(1);
 }
 
+/// The MDS asked for leases back.
+pub(crate) fn recalled(count: usize) {
+    metrics::counter!("nacre_client_recalled_leases_total").increment(count as u64);
+}
+
+/// Leases held.
+pub(crate) fn leases(count: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge, and far below 2^53")]
+    metrics::gauge!("nacre_client_leases_count").set(count as f64);
+}
+
 /// Data that came back damaged.
 pub(crate) fn damaged() {
     metrics::counter!("nacre_client_checksum_errors_total").increment(1);

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use nacre_model::{Attr, Fid, Layout, Name};
+use nacre_model::{Attr, Errno, Fid, Layout, Name};
 use nacre_proto::convert::required;
 use nacre_proto::v1;
-use nacre_proto::v1::change_request::Op;
 
+use crate::cache::Mode;
 use crate::flush::Exact;
 use crate::handle::OpenFile;
-use crate::inode::{Remaining, State};
+use crate::inode::{Inode, State, Unsettled};
+use crate::mdc::Told;
 use crate::namespace::create_op;
 use crate::types::{Caller, NewNode, OpenFlags, SetAttr};
 use crate::{Client, Result};
@@ -21,7 +22,8 @@ struct Opened {
     layout: Layout,
     /// Absent where the server did not say: the file may be either.
     inline: Option<bool>,
-    content: Option<Bytes>,
+    /// With the changes that were made here before they were asked for.
+    content: Option<(Bytes, u64)>,
     other_writers: bool,
     /// Nobody but this client can have written to it.
     new: bool,
@@ -33,27 +35,94 @@ impl Client {
         if flags.intersects(OpenFlags::WRITE | OpenFlags::TRUNCATE) {
             self.must_change()?;
         }
+        let file = match self.open_known(fid, flags) {
+            Some(file) => file,
+            None => self.open_asking(fid, flags).await?,
+        };
+        if flags.contains(OpenFlags::TRUNCATE) {
+            self.truncate_opened(caller, &file).await?;
+        }
+        Ok(file)
+    }
+
+    /// Opens a file that is known and held well enough. The server learns of it if the lease goes.
+    fn open_known(&self, fid: Fid, flags: OpenFlags) -> Option<Arc<OpenFile>> {
+        let write = flags.contains(OpenFlags::WRITE);
+        let evictions = self.inner.mdc.evictions();
+        let boot = self.inner.mdc.session().boot_id;
+        let (handle, inode) = self.inner.cache.under_lease(fid, least(write), || {
+            let inode = self.inner.inodes.reopened(fid, write, evictions)?;
+            Some((self.new_untold(fid, write), inode))
+        })?;
+        Some(Arc::new(OpenFile::new(inode, handle, flags, boot)))
+    }
+
+    /// Registers a handle that the server need not know of. Called where no lease can go.
+    fn new_untold(&self, fid: Fid, write: bool) -> u64 {
+        let handle = self.inner.mdc.new_handle();
+        self.inner.mdc.held.lock().opened(handle, fid, write, Told::No);
+        handle
+    }
+
+    async fn open_asking(&self, fid: Fid, flags: OpenFlags) -> Result<Arc<OpenFile>> {
+        let write = flags.contains(OpenFlags::WRITE);
+        if !write && self.inner.config.leases {
+            // One question for attributes, layout and content; a lease makes an open file of it.
+            let changes = self.changes(fid);
+            let placed = self.get_layout(fid).await?;
+            let since = placed.since;
+            let opened = Opened {
+                layout: placed.layout()?,
+                inline: Some(placed.inline.is_some()),
+                attr: placed.attr,
+                content: placed.inline.map(|bytes| (bytes, changes)),
+                other_writers: false,
+                new: false,
+            };
+            // All of it where no lease can go: else it might be taken for true under the next one.
+            let file = self.inner.cache.under_lease_since(fid, since, || {
+                let handle = self.new_untold(fid, write);
+                self.opened_held(handle, flags, opened)
+            });
+            if let Some(file) = file {
+                return Ok(file);
+            }
+        }
+        self.open_told(fid, flags).await
+    }
+
+    /// Opens a file with the server.
+    async fn open_told(&self, fid: Fid, flags: OpenFlags) -> Result<Arc<OpenFile>> {
         let handle = self.inner.mdc.new_handle();
         let write = flags.contains(OpenFlags::WRITE);
-        self.inner.mdc.held.lock().opened(handle, fid, write);
+        self.inner.mdc.held.lock().opened(handle, fid, write, Told::Yes);
+        let (asked, changes) = (self.asked(), self.changes(fid));
         let call = self.inner.mdc.call("open", |mut mds, session| async move {
             let fid = Some(fid.into());
             mds.open(v1::OpenRequest { session: session.id, handle, fid, write }).await
         });
         let unclosed = Unclosed { client: self, handle: Some(handle) };
         let response = call.await?;
+        let attr: Attr = required("attr", response.attr)?.try_into()?;
+        let cache = &self.inner.cache;
+        let since = cache.learn_since(asked, fid, response.lease, &attr);
         let opened = Opened {
-            attr: required("attr", response.attr)?.try_into()?,
+            attr,
             layout: required("layout", response.layout)?.try_into()?,
             inline: Some(response.is_inline),
-            content: response.is_inline.then_some(response.inline_data),
+            content: None,
             other_writers: response.other_writers,
             new: false,
         };
         let file = self.opened(handle, flags, opened);
         unclosed.keep();
-        if flags.contains(OpenFlags::TRUNCATE) {
-            self.truncate_opened(caller, &file).await?;
+        let (content, room) = (&response.inline_data, &self.inner.content_budget);
+        let keep = || file.inode.state.lock().keep_content(content, changes, room);
+        // Without a lease the first read asks again: others may have written since.
+        if self.inner.config.leases {
+            cache.under_lease_since(fid, since, keep);
+        } else {
+            keep();
         }
         Ok(file)
     }
@@ -94,15 +163,28 @@ impl Client {
         let handle = self.inner.mdc.new_handle();
         let write = flags.contains(OpenFlags::WRITE);
         let exclusive = flags.contains(OpenFlags::EXCLUSIVE);
-        let op = create_op(parent, name, node, exclusive, handle, write);
-        let unclosed = Unclosed { client: self, handle: Some(handle) };
-        let changed = self.inner.mdc.change("create", caller, false, Op::Create(op)).await?;
+        // A new file comes with a lease, and need not be opened besides; one without a name is
+        // only kept because it is open.
+        let nameless = name.is_empty();
+        let untold = self.inner.config.leases && !nameless;
+        let told = if untold { 0 } else { handle };
+        let op = create_op(parent, name, node, exclusive, told, write);
+        let unclosed = Unclosed { client: self, handle: (!untold).then_some(handle) };
+        let changed = self.send_create(caller, parent, op).await?;
+        let made = changed.made;
         let attr = required("attr", changed.attr)?;
         let layout = required("layout", changed.layout)?;
-        self.inner.mdc.held.lock().opened(handle, attr.fid, write);
-        // The server does not say whether the file was there before; one that never had a byte
-        // is as good as new.
-        let placed = layout.components.iter().any(nacre_model::Component::instantiated);
+        if untold && !made {
+            let file = self.open(caller, attr.fid, flags - OpenFlags::EXCLUSIVE).await?;
+            return Ok((self.getattr(attr.fid).await?, file));
+        }
+        let known = if untold { Told::No } else { Told::Yes };
+        self.inner.mdc.held.lock().opened(handle, attr.fid, write, known);
+        if self.inner.cache.mode(attr.fid) < Mode::Exclusive {
+            self.tell_handles(Some(&[attr.fid])).await?;
+        }
+        // One that was there before and never had a byte is as good as new.
+        let placed = layout.has_objects();
         let new = attr.size == 0 && !attr.size_lazy && !placed;
         let opened = Opened {
             attr: attr.clone(),
@@ -114,6 +196,7 @@ impl Client {
         };
         let file = self.opened(handle, flags, opened);
         unclosed.keep();
+        file.inode.state.lock().nameless = nameless;
         if flags.contains(OpenFlags::TRUNCATE) && !new {
             let attr = self.truncate_opened(caller, &file).await?;
             return Ok((attr, file));
@@ -133,9 +216,20 @@ impl Client {
     }
 
     fn opened(&self, handle: u64, flags: OpenFlags, opened: Opened) -> Arc<OpenFile> {
+        let file = self.opened_held(handle, flags, opened);
+        self.unsure_without_lease(&file.inode);
+        file
+    }
+
+    /// The same, where no lease can go: asks nothing of the cache.
+    fn opened_held(&self, handle: u64, flags: OpenFlags, opened: Opened) -> Arc<OpenFile> {
         let Opened { attr, layout, inline, content, other_writers, new } = opened;
         let evictions = self.inner.mdc.evictions();
+        let boot = self.inner.mdc.session().boot_id;
         let write = flags.contains(OpenFlags::WRITE);
+        if let Some(inode) = self.inner.inodes.get(attr.fid) {
+            self.drop_evicted(&inode);
+        }
         let (inode, first) = self.inner.inodes.opened(attr.fid, write, || {
             let unsure = inline.is_none();
             let mut state =
@@ -151,15 +245,38 @@ impl Client {
             state.other_writers = other_writers;
             if new {
                 state.size_exact = true;
+                state.committed = state.landings;
+            }
+            if let Some((bytes, changes)) = content {
+                state.keep_content(&bytes, changes, &self.inner.content_budget);
             }
         }
-        Arc::new(OpenFile::new(inode, handle, flags, content))
+        Arc::new(OpenFile::new(inode, handle, flags, boot))
     }
 
-    /// What `close(2)` waits for: data written through any handle of the file is with the servers,
-    /// and others see its size. Tells errors of earlier writes once per open file.
+    /// How often the file was changed here.
+    pub(crate) fn changes(&self, fid: Fid) -> u64 {
+        self.inner.inodes.get(fid).map_or(0, |inode| inode.state.lock().changes)
+    }
+
+    /// Without a lease nobody says when the size changes.
+    fn unsure_without_lease(&self, inode: &Inode) {
+        let held = || Some(inode.state.lock().size_exact);
+        let known = self.inner.cache.under_lease(inode.fid, Mode::Shared, held);
+        if self.inner.config.leases && known.is_none() {
+            inode.state.lock().size_exact = false;
+        }
+    }
+
+    /// What `close(2)` waits for. Under an exclusive lease nothing, unless `sync_on_close`: the data
+    /// leaves when it is old, or when somebody wants it. Else data written through any handle of the
+    /// file is with the servers, and others see its size. Tells errors of earlier writes once per
+    /// open file.
     pub async fn flush(&self, file: &OpenFile) -> Result<()> {
         let inode = &file.inode;
+        if self.may_close_early(inode.fid) {
+            return file.close_over();
+        }
         if inode.state.lock().pending() {
             self.write_out(inode).await;
             self.repair(inode).await?;
@@ -174,11 +291,46 @@ impl Client {
         // The size is needed to read the data back, and it travels with the rest.
         let _ = datasync;
         let inode = &file.inode;
-        self.write_out_with(inode, false).await;
+        // A little goes with the sync; much had better be synced at once.
+        let little = inode.state.lock().dirty.bytes() <= self.inner.config.rpc_bytes;
+        let synced = self.write_out_with(inode, little).await;
         self.commit(inode).await?;
-        self.settle(inode, Exact::No, false).await?;
-        self.sync_mds().await?;
+        // With the sync, not before it: a restart of the MDS between the two could take it back.
+        // What was answered before lies before it in the log.
+        if !(self.settle(inode, Exact::No, true).await? || synced) {
+            self.sync_mds().await?;
+        }
+        self.check_placement(file).await?;
         file.check_errors()
+    }
+
+    /// Whether closing a file may leave its data here.
+    fn may_close_early(&self, fid: Fid) -> bool {
+        !self.inner.config.sync_on_close && self.inner.cache.may_hold_data(fid)
+    }
+
+    /// When the MDS lost power, it may have forgotten that the file has objects: what was written
+    /// to them is then nobody's, though the object servers have it.
+    async fn check_placement(&self, file: &OpenFile) -> Result<()> {
+        let inode = &file.inode;
+        if !file.is_new_boot(self.inner.mdc.session().boot_id) {
+            return Ok(());
+        }
+        let before = {
+            let state = inode.state.lock();
+            (!state.inline).then(|| Arc::clone(&state.layout))
+        };
+        let Some(before) = before else { return Ok(()) };
+        self.refresh_layout(inode).await?;
+        let mut state = inode.state.lock();
+        let after = Arc::clone(&state.layout);
+        let own = |object| after.objects(inode.fid).any(|(id, ost, _)| (id, ost) == object);
+        if !before.objects(inode.fid).all(|(id, ost, _)| own((id, ost))) {
+            tracing::error!(fid = %inode.fid, "written data is lost: the mds has lost its objects");
+            crate::metrics::lost_write();
+            state.record_error(Errno::EIO);
+        }
+        Ok(())
     }
 
     /// The last descriptor is gone. Errors of written data that nobody has been told of are told
@@ -186,32 +338,65 @@ impl Client {
     pub async fn release(&self, file: Arc<OpenFile>) -> Result<()> {
         let inode = &file.inode;
         let write = file.flags().contains(OpenFlags::WRITE);
-        self.write_out(inode).await;
-        let mut result = self.repair(inode).await;
-        let last_writer = write && inode.state.lock().writers() == 1;
-        let exact = if last_writer { Exact::Yes } else { Exact::No };
-        if !self.inner.config.read_only {
-            result = result.and(self.settle(inode, exact, false).await);
+        let mut result = Ok(());
+        if !self.may_close_early(inode.fid) {
+            self.write_out(inode).await;
+            result = self.repair(inode).await;
+            let last_writer = write && inode.state.lock().writers() == 1;
+            let exact = if last_writer { Exact::Yes } else { Exact::No };
+            if !self.inner.config.read_only {
+                result = result.and(self.settle(inode, exact, false).await.map(drop));
+            }
         }
-        if self.inner.inodes.closed(inode, write) == Remaining::Nothing {
-            let kept: u64 = {
-                let mut state = inode.state.lock();
-                let kept = state.retained_bytes();
-                state.objects.clear();
-                kept
-            };
-            self.give_back_retained(kept);
+        let keep = self.inner.cache.mode(inode.fid) > Mode::None;
+        self.inner.inodes.closed(inode, write, keep);
+        if inode.state.lock().nameless {
+            self.inode_is_gone(inode.fid);
         }
-        self.close_handle(file.number()).await;
+        self.drop_retained(inode);
+        let handle = file.number();
+        let told = self.inner.mdc.held.lock().closed(handle);
+        if told {
+            self.close_handle(handle).await;
+        }
         result.and(file.check_errors())
     }
 
-    async fn close_handle(&self, handle: u64) {
+    /// What was kept for an `fsync` that nobody can ask for any more is given up.
+    pub(crate) fn drop_retained(&self, inode: &Inode) {
+        let mut state = inode.state.lock();
+        if state.handles() > 0 || state.pending() {
+            return;
+        }
+        let kept = state.retained_bytes();
+        state.forget_commits();
+        drop(state);
+        self.give_back_retained(kept);
+    }
+
+    /// Drops what is dirty of a file that is gone.
+    pub(crate) fn discard(&self, inode: &Inode) {
+        let mut state = inode.state.lock();
+        let dropped: u64 = state.dirty.take_all().iter().map(|taken| taken.len).sum();
+        state.dirty_since = None;
+        state.unsettled = Unsettled::default();
+        state.atime = None;
+        drop(state);
+        self.give_back_dirty(dropped);
+        self.drop_retained(inode);
+    }
+
+    pub(crate) async fn close_handle(&self, handle: u64) {
         if self.inner.closing.send(handle).await.is_err() {
             // The client's scope has ended; the session's end closes the handle.
             tracing::debug!(handle, "handle left to the end of the session");
         }
     }
+}
+
+/// What opening needs.
+const fn least(write: bool) -> Mode {
+    if write { Mode::Exclusive } else { Mode::Shared }
 }
 
 /// Closes a handle that the server may know when the open did not come to its end here.

@@ -16,13 +16,13 @@ use bytes::{Bytes, BytesMut};
 use nacre_model::checksum::Crc32c;
 use nacre_model::{Effect, Errno, ObjectId, OstIndex, Retry};
 use nacre_node::Peers;
+use nacre_node::net::Channel;
 use nacre_proto::status::{RemoteError, from_status};
 use nacre_proto::v1;
 use nacre_proto::v1::oss_client::OssClient;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
-use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use crate::{ClientError, Result};
@@ -48,7 +48,7 @@ pub(crate) struct Osc {
     peers: Peers,
     osts: Mutex<BTreeMap<OstIndex, Arc<Ost>>>,
     deadline: Duration,
-    session: AtomicU64,
+    session: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -76,13 +76,9 @@ pub(crate) enum Patience {
 }
 
 impl Osc {
-    pub(crate) fn new(peers: Peers, deadline: Duration) -> Self {
-        Self { peers, osts: Mutex::default(), deadline, session: AtomicU64::new(0) }
-    }
-
-    /// The session that requests carry from now on.
-    pub(crate) fn set_session(&self, id: u64) {
-        self.session.store(id, Ordering::Release);
+    /// `session`: of this client with the MDS, as it changes.
+    pub(crate) fn new(peers: Peers, deadline: Duration, session: Arc<AtomicU64>) -> Self {
+        Self { peers, osts: Mutex::default(), deadline, session }
     }
 
     /// OSTs that failed a moment ago: new objects had better be elsewhere.
@@ -134,6 +130,9 @@ impl Osc {
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
         let started = Instant::now();
+        // Kept over all attempts: what was begun in a session that has ended must not be done in
+        // the next.
+        let session = self.session.load(Ordering::Acquire);
         let ost = self.ost(index);
         if patience == Patience::Hint && ost.slow_until.lock().is_some_and(|t| started < t) {
             return Err(self.failed_call(index, unreachable("slow a moment ago".to_owned())));
@@ -143,7 +142,7 @@ impl Osc {
         let known = ost.dead.lock().clone();
         let result = match known {
             Some(dead) if Instant::now() < dead.until => Err(dead.cause),
-            Some(_) | None => self.attempt(op, index, &ost, patience, &call).await,
+            Some(_) | None => self.attempt(op, (index, session), &ost, patience, &call).await,
         };
         drop(permit);
         crate::metrics::ost_call(op, started.elapsed(), result.is_ok());
@@ -158,7 +157,7 @@ impl Osc {
     async fn attempt<T, F, Fut>(
         &self,
         op: &'static str,
-        index: OstIndex,
+        (index, session): (OstIndex, u64),
         ost: &Ost,
         patience: Patience,
         call: &F,
@@ -176,6 +175,7 @@ impl Osc {
         let mut repeats = 0;
         loop {
             let (header, _) = self.header(index);
+            let header = v1::ObjectHeader { session, ..header };
             let client = self.peers.oss(index).map_err(|error| unreachable(error.to_string()))?;
             let version = header.map_version;
             let cause = match timeout_at(started + allowed, call(client, header)).await {

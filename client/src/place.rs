@@ -9,7 +9,8 @@ use nacre_proto::convert::required;
 use nacre_proto::v1;
 use nacre_proto::v1::change_request::Op;
 
-use crate::inode::Inode;
+use crate::cache::Mode;
+use crate::inode::{Inode, State};
 use crate::mdc::Changed;
 use crate::osc::by_ost;
 use crate::plan;
@@ -23,6 +24,8 @@ const TRIES: usize = 8;
 #[derive(Debug, Clone)]
 pub(crate) struct Placed {
     pub(crate) attr: Attr,
+    /// Since when the lease stands under which all this is true.
+    pub(crate) since: Option<u64>,
     pub(crate) layout: Option<Layout>,
     /// The bytes, while they are in the inode.
     pub(crate) inline: Option<Bytes>,
@@ -39,15 +42,20 @@ impl Placed {
 impl Client {
     /// Attributes, layout and inline bytes.
     pub(crate) async fn get_layout(&self, fid: Fid) -> Result<Placed> {
+        let asked = self.asked();
         let response = self
             .inner
             .mdc
-            .call("get layout", |mut mds, _| async move {
-                mds.get_layout(v1::GetLayoutRequest { fid: Some(fid.into()) }).await
+            .call("get layout", |mut mds, session| async move {
+                let fid = Some(fid.into());
+                mds.get_layout(v1::GetLayoutRequest { fid, session: session.id }).await
             })
             .await?;
+        let attr: Attr = required("attr", response.attr)?.try_into()?;
+        let since = self.inner.cache.learn_since(asked, fid, response.lease, &attr);
         Ok(Placed {
-            attr: required("attr", response.attr)?.try_into()?,
+            attr,
+            since,
             layout: response.layout.map(TryInto::try_into).transpose()?,
             inline: response.is_inline.then_some(response.inline_data),
             directory_default: response.directory_default.map(TryInto::try_into).transpose()?,
@@ -56,9 +64,41 @@ impl Client {
 
     /// Asks where the bytes are now.
     pub(crate) async fn refresh_layout(&self, inode: &Inode) -> Result<()> {
+        let changes = inode.state.lock().changes;
         let placed = self.get_layout(inode.fid).await?;
+        self.install_placed(inode, &placed, changes)
+    }
+
+    /// Takes in what the MDS has told, asked after so many changes of the file here. Under a lease
+    /// that came later it may be out of date.
+    pub(crate) fn install_placed(
+        &self,
+        inode: &Inode,
+        placed: &Placed,
+        changes: u64,
+    ) -> Result<()> {
         let layout = placed.layout()?;
-        inode.state.lock().install(placed.attr, layout, placed.inline.is_some());
+        let held = |state: &mut State| {
+            state.install(placed.attr.clone(), layout.clone(), placed.inline.is_some());
+        };
+        let cache = &self.inner.cache;
+        let stands = cache.under_lease_since(inode.fid, placed.since, || {
+            let mut state = inode.state.lock();
+            held(&mut state);
+            if let Some(bytes) = &placed.inline {
+                state.keep_content(bytes, changes, &self.inner.content_budget);
+            }
+        });
+        if stands.is_none() {
+            let mut state = inode.state.lock();
+            held(&mut state);
+            drop(state);
+            // Another lease: what was installed under it must be asked for again.
+            cache.under_lease(inode.fid, Mode::Shared, || {
+                inode.state.lock().layout_stale = true;
+                Some(())
+            });
+        }
         Ok(())
     }
 
@@ -70,8 +110,8 @@ impl Client {
             len: range.end.saturating_sub(range.start),
             avoid: self.inner.osc.failed(),
         });
-        let caller = Caller::default();
-        let changed = self.inner.mdc.change("instantiate", caller, false, op).await?;
+        let changed =
+            self.change_inode(Caller::default(), inode.fid, "instantiate", false, op).await?;
         install(inode, changed)
     }
 
@@ -131,7 +171,7 @@ impl Client {
             object_generation: commit.unwrap_or(0),
             avoid: self.inner.osc.failed(),
         });
-        self.inner.mdc.change("promote", Caller::default(), false, op).await
+        self.change_inode(Caller::default(), fid, "promote", false, op).await
     }
 }
 

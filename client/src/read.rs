@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use nacre_model::{Errno, Layout};
 
+use crate::cache::Mode;
 use crate::config::AtimePolicy;
 use crate::handle::OpenFile;
 use crate::inode::Inode;
@@ -62,10 +63,13 @@ impl Client {
             };
             if own {
                 self.write_out(inode).await;
+                if let Some(stuck) = &inode.state.lock().stuck {
+                    return Err(stuck.error.clone());
+                }
             }
             let (layout, inline) = self.current_layout(inode).await?;
             if inline {
-                match self.read_inline(file, inode, &range).await? {
+                match self.read_inline(inode, &range).await? {
                     Some(segments) => return Ok(segments),
                     None => continue,
                 }
@@ -81,27 +85,22 @@ impl Client {
     /// `None`: the file is not inline any more.
     async fn read_inline(
         &self,
-        file: &OpenFile,
         inode: &Arc<Inode>,
         range: &Range<u64>,
     ) -> Result<Option<Vec<Bytes>>> {
-        let (version, size) = {
+        let (kept, changes) = {
             let state = inode.state.lock();
-            (state.data_version, state.size)
+            (state.content().map(|bytes| (bytes, state.size)), state.changes)
         };
-        let len = range.end.saturating_sub(range.start);
-        // Only what holds the whole file: a hole at its end has no bytes.
-        if let Some(bytes) = file.take_fresh(range.start, len, version)
-            && range.start.saturating_add(bytes.len() as u64) >= size.min(range.end)
-        {
-            return Ok(Some(vec![bytes]));
-        }
-        let placed = self.get_layout(inode.fid).await?;
-        let layout = placed.layout()?;
-        let size = placed.attr.size;
-        let inline = placed.inline;
-        inode.state.lock().install(placed.attr, layout, inline.is_some());
-        let Some(bytes) = inline else { return Ok(None) };
+        let kept = kept.filter(|_| self.is_leased(inode.fid));
+        let (bytes, size) = if let Some(kept) = kept {
+            kept
+        } else {
+            let placed = self.get_layout(inode.fid).await?;
+            self.install_placed(inode, &placed, changes)?;
+            let Some(bytes) = placed.inline else { return Ok(None) };
+            (bytes, placed.attr.size)
+        };
         let end = range.end.min(size);
         let have = bytes.len() as u64;
         let cut = |at: u64| usize::try_from(at.min(have)).unwrap_or(usize::MAX);
@@ -121,7 +120,10 @@ impl Client {
         range: &Range<u64>,
     ) -> Result<Vec<Bytes>> {
         let mut size = inode.state.lock().size;
-        if range.start >= size {
+        let leased = self.is_leased(inode.fid);
+        let known = self.inner.cache.mode(inode.fid) > Mode::None && inode.state.lock().size_exact;
+        let close_to_open = !self.inner.config.leases;
+        if (range.start >= size || (range.end > size && !close_to_open)) && !known {
             // The file may have grown since it was opened.
             self.fetch_attr(inode.fid, Some(inode)).await?;
             size = inode.state.lock().size;
@@ -130,13 +132,23 @@ impl Client {
         if range.is_empty() {
             return Ok(Vec::new());
         }
-        let fetched = self.read_ahead(file, inode, layout, &range).await?;
-        if !fetched.short {
+        let fetched = if leased {
+            self.read_ahead(file, inode, layout, &range).await?
+        } else {
+            self.fetch(inode, layout, &range).await?
+        };
+        if !fetched.short || known {
             return Ok(fetched.segments);
         }
         self.fetch_attr(inode.fid, Some(inode)).await?;
         let size = inode.state.lock().size;
         Ok(keep(fetched.segments, size.saturating_sub(range.start)))
+    }
+
+    /// Whether what was fetched earlier still is what the file holds. (Who asks for no leases has
+    /// close-to-open.)
+    fn is_leased(&self, fid: nacre_model::Fid) -> bool {
+        !self.inner.config.leases || self.inner.cache.mode(fid) > Mode::None
     }
 
     /// Reads a range from its objects, all at a time.

@@ -67,7 +67,7 @@ impl Client {
                 self.allocate_objects(inode, &layout, mode, offset..end).await
             };
             match result {
-                Ok(true) => return self.settle(inode, Exact::No, false).await,
+                Ok(true) => return self.settle(inode, Exact::No, false).await.map(drop),
                 Ok(false) => {}
                 Err(error) if layout_is_stale(&error) || error.retry() == Retry::AfterRefresh => {
                     inode.state.lock().layout_stale = true;
@@ -125,9 +125,12 @@ impl Client {
             kill_suidgid: false,
             punch_len,
         });
-        let changed = self.inner.mdc.change("write inline", Caller::default(), false, op).await?;
+        let changed =
+            self.change_inode(Caller::default(), inode.fid, "write inline", false, op).await?;
+        let mut state = inode.state.lock();
+        state.changed_here();
         if let Some(attr) = changed.attr {
-            inode.state.lock().saw_attr(attr);
+            state.saw_attr(attr);
         }
         Ok(())
     }
@@ -160,7 +163,7 @@ impl Client {
         }
         let now = self.inner.config.clock.now();
         let mut state = inode.state.lock();
-        state.data_version = state.data_version.wrapping_add(1);
+        state.changed_here();
         state.unsettled.mtime = Some(now);
         if grow {
             state.size = state.size.max(range.end);
@@ -199,6 +202,7 @@ impl Client {
         for ((id, _, from, to), answer) in parts.iter().zip(join_all(calls).await) {
             let (blocks, verifier) = answer?;
             let mut state = inode.state.lock();
+            state.landings = state.landings.wrapping_add(1);
             let object = state.objects.entry(*id).or_default();
             object.blocks = Some(blocks);
             match object.verifier {
@@ -228,6 +232,8 @@ impl Client {
         let inode = &file.inode;
         let beyond = || ClientError::refused(Errno::ENXIO, "offset is beyond the end of the file");
         for _ in 0..TRIES {
+            // Data and holes are where the servers have them.
+            self.write_out_and_settle(inode).await?;
             let size = self.getattr(inode.fid).await?.size;
             let (SeekFrom::Data(offset) | SeekFrom::Hole(offset)) = from;
             if offset >= size {

@@ -4,30 +4,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use nacre_model::Errno;
 use nacre_model::layout::FILE_BYTES_MAX;
+use nacre_model::{Errno, Fid};
 
 use crate::flush::{Exact, What};
 use crate::handle::OpenFile;
 use crate::inode::Inode;
-use crate::types::{OpenFlags, WriteFlags};
+use crate::types::{LockHold, LockKind, LockMode, LockOwner, OpenFlags, WriteFlags};
 use crate::{Client, ClientError, Result};
 
 /// What one round of a large write takes of the dirty budget.
 const ROUND_BYTES: usize = 4 << 20;
 /// More separate runs than this in one file leave at once.
 const RUNS_MAX: usize = 1024;
-/// Appending trusts the size that was told within this time.
+/// Without leases, appending trusts the size that was told within this time.
 const APPEND_TRUST: Duration = Duration::from_secs(1);
 /// Beyond this offset objects may have a limit: the writer shall hear of it from the write.
 const FAR: u64 = 1 << 40;
+
+/// What clients that share a file lock while they append to it: the fid of no inode.
+fn append_lock(fid: Fid) -> Fid {
+    Fid { ver: fid.ver.wrapping_add(1), ..fid }
+}
 
 impl Client {
     /// Writes all of `data`. Returns where it was written (which `APPEND` decides).
     ///
     /// # Errors
-    /// EFBIG beyond what the layout or `off_t` reaches; and, once for each open file, the error of
-    /// data that was written earlier and could not be sent.
+    /// EFBIG beyond what the layout or `off_t` reaches; and, until `fsync` or `close` has told it, the
+    /// error of data that was written earlier and could not be sent.
     pub async fn write(
         &self,
         file: &OpenFile,
@@ -39,40 +44,73 @@ impl Client {
         if !flags.contains(WriteFlags::PAGE_CACHE) {
             file.must_write()?;
         }
-        file.check_errors()?;
+        file.peek_errors()?;
         let inode = &file.inode;
         let append = flags.contains(WriteFlags::APPEND);
         let sync = flags.contains(WriteFlags::SYNC) || file.flags().contains(OpenFlags::SYNC);
-        let offset = if append {
-            let _gate = inode.gate.write().await;
-            let end = self.end_for_append(inode).await?;
-            self.put(inode, end, &data, flags).await?;
-            end
+        let (offset, hold) = if append {
+            self.append(inode, &data, flags).await?
         } else {
             let _gate = inode.gate.read().await;
+            let hold = self.has_alone(inode.fid);
             self.put(inode, offset, &data, flags).await?;
-            offset
+            (offset, hold)
         };
         crate::metrics::written_bytes(data.len() as u64);
-        let direct = flags.contains(WriteFlags::DIRECT)
+        let direct = !hold
+            || flags.contains(WriteFlags::DIRECT)
             || file.flags().contains(OpenFlags::DIRECT)
             || offset >= FAR;
         if sync || direct {
             self.write_out_with(inode, sync).await;
-            if sync {
-                self.settle(inode, Exact::No, true).await?;
+            if sync || !hold {
+                self.settle(inode, Exact::No, sync).await?;
             }
-            file.check_errors()?;
+            file.peek_errors()?;
         }
         Ok(offset)
     }
 
-    /// Where the file ends. Others' appends are seen if they were told to the MDS.
+    /// Writes at the end of the file. Returns where that was, and whether the data may wait.
+    async fn append(
+        &self,
+        inode: &Arc<Inode>,
+        data: &Bytes,
+        flags: WriteFlags,
+    ) -> Result<(u64, bool)> {
+        {
+            let _gate = inode.gate.write().await;
+            if self.has_alone(inode.fid) {
+                let end = self.end_for_append(inode).await?;
+                self.put(inode, end, data, flags).await?;
+                return Ok((end, true));
+            }
+        }
+        // Taken before the gate: whoever has the lock may need what waits for the gate.
+        let fid = append_lock(inode.fid);
+        let owner = LockOwner { owner: self.inner.mdc.new_handle(), pid: 0 };
+        let (kind, mode) = (LockKind::Posix, LockMode::Write);
+        self.lock(fid, LockHold { kind, mode, owner, start: 0, end: 0 }, true).await?;
+        let appended = async {
+            let _gate = inode.gate.write().await;
+            self.fetch_attr(inode.fid, Some(inode)).await?;
+            let end = inode.state.lock().size;
+            self.put(inode, end, data, flags).await?;
+            self.write_out(inode).await;
+            Ok((end, false))
+        };
+        let appended = appended.await;
+        self.unlock(fid, kind, owner, 0, 0).await?;
+        appended
+    }
+
+    /// Where the file ends, if nobody else can write to it.
     async fn end_for_append(&self, inode: &Arc<Inode>) -> Result<u64> {
         let known = {
             let state = inode.state.lock();
             let recent = state.refreshed.elapsed() < APPEND_TRUST || state.pending();
-            (recent && !state.other_writers).then_some(state.size)
+            let known = if self.inner.config.leases { state.size_exact } else { recent };
+            (known && !state.other_writers).then_some(state.size)
         };
         if let Some(size) = known {
             return Ok(size);
@@ -137,9 +175,9 @@ impl Client {
             }
             let Some(data) = data.take() else { break (false, 0) };
             let displaced = state.dirty.insert(at, data);
+            state.written();
             state.dirty_since.get_or_insert_with(tokio::time::Instant::now);
             state.size = state.size.max(end);
-            state.data_version = state.data_version.wrapping_add(1);
             state.unsettled.size = state.unsettled.size.max(Some(end));
             state.unsettled.mtime = Some(now);
             state.unsettled.kill_suidgid |= flags.contains(WriteFlags::KILL_SUIDGID);

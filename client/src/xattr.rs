@@ -10,11 +10,12 @@
 //! | `nacre.mgs` | `host:port[,host:port…]:/fsname` of the mount |
 
 use bytes::Bytes;
-use nacre_model::{Errno, Fid, FileKind, LayoutTemplate};
+use nacre_model::{Errno, Fid, FileKind, LayoutTemplate, ServiceError};
 use nacre_proto::XATTR_BYTES_MAX;
 use nacre_proto::v1;
 use nacre_proto::v1::change_request::Op;
 
+use crate::cache::Xattr;
 use crate::layout_json::{LayoutDoc, XATTR_FID, XATTR_LAYOUT};
 use crate::types::{Caller, XattrSet};
 use crate::{Client, ClientError, Result};
@@ -30,12 +31,27 @@ impl Client {
         if name.starts_with(PREFIX) {
             return self.get_virtual(fid, name).await;
         }
+        match self.inner.cache.xattr(fid, name) {
+            Xattr::Is(value) => return Ok(value),
+            Xattr::Absent => return Err(no_data()),
+            Xattr::Unknown => {}
+        }
+        let asked = self.asked();
         let name = Bytes::copy_from_slice(name);
-        let call = self.inner.mdc.call("getxattr", |mut mds, _| {
-            let request = v1::GetxattrRequest { fid: Some(fid.into()), name: name.clone() };
+        let call = self.inner.mdc.call("getxattr", |mut mds, session| {
+            let (fid, name) = (Some(fid.into()), name.clone());
+            let request = v1::GetxattrRequest { fid, name, session: session.id };
             async move { mds.getxattr(request).await }
         });
-        Ok(call.await?.value)
+        let answer = call.await.map(|answer| answer.value);
+        match &answer {
+            Ok(value) => self.inner.cache.learn_xattr(asked, fid, name, Some(value.clone())),
+            Err(error) if error.errno() == Errno::ENODATA => {
+                self.inner.cache.learn_xattr(asked, fid, name, None);
+            }
+            Err(_) => {}
+        }
+        answer
     }
 
     async fn get_virtual(&self, fid: Fid, name: &[u8]) -> Result<Bytes> {
@@ -116,7 +132,7 @@ impl Client {
             replace: how == XattrSet::Replace,
             kill_sgid,
         });
-        self.inner.mdc.change("setxattr", caller, false, op).await.map(|_| ())
+        self.change_inode(caller, fid, "setxattr", false, op).await.map(|_| ())
     }
 
     async fn set_layout(
@@ -131,7 +147,7 @@ impl Client {
         }
         let layout = layout.map(Into::into);
         let op = Op::SetLayout(v1::SetLayoutOp { fid: Some(fid.into()), layout });
-        self.inner.mdc.change("set layout", caller, false, op).await?;
+        self.change_inode(caller, fid, "set layout", false, op).await?;
         if let Some(inode) = inode {
             inode.state.lock().layout_stale = true;
         }
@@ -140,8 +156,12 @@ impl Client {
 
     /// Names of all extended attributes.
     pub async fn listxattr(&self, fid: Fid) -> Result<Vec<Bytes>> {
-        let call = self.inner.mdc.call("listxattr", |mut mds, _| async move {
-            mds.listxattr(v1::ListxattrRequest { fid: Some(fid.into()) }).await
+        if self.inner.cache.attr(fid).is_some_and(|attr| attr.xattr_count == 0) {
+            return Ok(Vec::new());
+        }
+        let call = self.inner.mdc.call("listxattr", |mut mds, session| async move {
+            let fid = Some(fid.into());
+            mds.listxattr(v1::ListxattrRequest { fid, session: session.id }).await
         });
         Ok(call.await?.names)
     }
@@ -155,8 +175,12 @@ impl Client {
         must_be_real(name)?;
         let name = Bytes::copy_from_slice(name);
         let op = Op::Removexattr(v1::RemovexattrOp { fid: Some(fid.into()), name });
-        self.inner.mdc.change("removexattr", caller, false, op).await.map(|_| ())
+        self.change_inode(caller, fid, "removexattr", false, op).await.map(|_| ())
     }
+}
+
+fn no_data() -> ClientError {
+    ClientError::refused(Errno::ENODATA, "no such attribute")
 }
 
 fn must_be_real(name: &[u8]) -> Result<()> {

@@ -33,7 +33,7 @@ fn create(session: u64, n: u64) -> Command {
         new_fid: None,
         placement: Vec::new(),
         held_open: Vec::new(),
-        written_by_others: Vec::new(),
+        used_by_others: Vec::new(),
     };
     let origin = Some(Origin { session, slot: 0, xid: n });
     Command { time: Timestamp { secs: 1, nanos: 0 }, origin, op }
@@ -50,7 +50,8 @@ fn filled() -> (MemStore, u64) {
     };
     done(Op::AddSequences { first: Fid::SEQ_NORMAL, count: 8 });
     let (client_uuid, hostname) = ("bench".to_owned(), String::new());
-    let session = done(Op::OpenSession { client_uuid, incarnation: 1, hostname }).session;
+    let session =
+        done(Op::OpenSession { client_uuid, incarnation: 1, hostname, leases: false }).session;
     for n in 1..=FILES {
         apply(&mut txn, &create(session, n)).expect("the name is new");
     }

@@ -43,8 +43,10 @@ pub enum Op {
         /// Inodes of which the server knows that somebody has them open: losing their last link
         /// makes them orphans instead of freeing them.
         held_open: Vec<Fid>,
-        /// Inodes that another client may be writing: `settle` leaves them lazy.
-        written_by_others: Vec<Fid>,
+        /// Inodes that other clients may be writing, where a `settle` asks: it leaves them lazy.
+        /// Where a `setattr` does, those that others may have open at all: whoever has may use the
+        /// file's objects without asking, so it keeps them also when it is cut to nothing.
+        used_by_others: Vec<Fid>,
     },
     /// A client opens a file with objects for writing: its size becomes lazy.
     MarkLazy {
@@ -59,6 +61,8 @@ pub enum Op {
         incarnation: u64,
         /// For people.
         hostname: String,
+        /// It will hold leases.
+        leases: bool,
     },
     /// A session ends: its replies are forgotten.
     CloseSession {
@@ -75,10 +79,21 @@ pub enum Op {
         /// Sequence numbers of the records.
         records: Vec<u64>,
     },
+    /// A session gets a fid sequence of its own.
+    GrantSequence {
+        /// Which.
+        session: u64,
+    },
     /// The MGS gave us fid sequences.
     AddSequences {
         /// First.
         first: u64,
+        /// How many.
+        count: u32,
+    },
+    /// Fids that the last life of the server may have given out, and a loss of power taken back,
+    /// are never given out again.
+    SkipFids {
         /// How many.
         count: u32,
     },
@@ -91,10 +106,14 @@ pub struct Outcome {
     pub response: v1::ChangeResponse,
     /// Session made by `OpenSession`.
     pub session: u64,
+    /// Sequence given by `GrantSequence`.
+    pub sequence: u64,
     /// Records of OST work that this command left: `(sequence number, work)`.
     pub work: Vec<(u64, Work)>,
-    /// Inode that became an orphan, or was freed, or whose last name went: for caches.
-    pub unlinked: Option<Fid>,
+    /// Inodes whose last name went: they became orphans, or were freed.
+    pub unlinked: Vec<Fid>,
+    /// Attributes of the directories whose names a client's change has changed.
+    pub directories: Vec<v1::Attr>,
 }
 
 /// Something the OSTs still have to do because of a committed change.

@@ -19,6 +19,7 @@ use crate::command::{Op, Work};
 use crate::error::{MdsError, OstFailure};
 use crate::namespace::{NsError, read};
 use crate::osts::{Osts, within};
+use crate::placement::PlacementError;
 use crate::shared::Shared;
 use crate::store::View;
 
@@ -124,6 +125,10 @@ pub(crate) async fn make(turn: &Turn) -> Result<(), MdsError> {
     let (shared, fid) = (&turn.shared, turn.fid);
     if !shared.cuts.has(fid) {
         return Ok(());
+    }
+    if shared.osts.map().is_none() {
+        // Nobody is dead, it is just not known yet where they are.
+        return Err(PlacementError::NoMap.into());
     }
     let until = Instant::now() + CUT_DEADLINE;
     // What is cut must not come back with its old size after a loss of power.

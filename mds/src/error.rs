@@ -26,6 +26,9 @@ pub enum Refusal {
     /// The command of the log is from a later version, or damaged.
     #[error("command of the log")]
     Command(#[from] crate::record::BadCommand),
+    /// A name leads elsewhere than when others were asked for their leases: looked at again.
+    #[error("a name was changed meanwhile")]
+    Moved,
     /// The orphan was opened again: it stays.
     #[error("orphan {0} is open")]
     InUse(Fid),
@@ -44,6 +47,7 @@ impl ServiceError for Refusal {
             Self::Placement(error) => error.errno(),
             Self::Command(_) => Errno::EIO,
             Self::InUse(_) => Errno::EBUSY,
+            Self::Moved => Errno::EAGAIN,
         }
     }
     fn retry(&self) -> Retry {
@@ -51,6 +55,7 @@ impl ServiceError for Refusal {
             Self::Namespace(error) => error.retry(),
             Self::Placement(error) => error.retry(),
             Self::Command(_) | Self::InUse(_) => Retry::Never,
+            Self::Moved => Retry::SameTarget,
         }
     }
     fn effect(&self) -> Effect {
@@ -79,6 +84,9 @@ pub enum MdsError {
     /// There is no lock.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// A claimed lease is somebody else's by now, or the time for claims is over.
+    #[error("the lease on {0} was lost")]
+    LeaseLost(Fid),
     /// The layout names a pool or OST that is not there.
     #[error(transparent)]
     Placement(#[from] PlacementError),
@@ -148,6 +156,7 @@ impl MdsError {
             Self::Open(error) => error,
             Self::Lock(error) => error,
             Self::Placement(error) => error,
+            Self::LeaseLost(_) => return (Errno::ESTALE, Retry::AfterRefresh, Effect::None),
             Self::OtherFileSystem { .. } => return (Errno::ENODEV, Retry::Never, Effect::None),
             Self::MdtFull { .. } => return (Errno::ENOSPC, Retry::Never, Effect::None),
             Self::NotCut { .. } => return (Errno::EIO, Retry::Never, Effect::Unknown),

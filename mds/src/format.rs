@@ -27,11 +27,11 @@ const BYTES: usize = 44;
 
 /// The file system's first rows, as far as they are not the same for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Format {
+pub struct Format {
     /// Secret of the name hash.
-    pub(crate) hash_key: [u64; 2],
+    pub hash_key: [u64; 2],
     /// Birth of the root directory.
-    pub(crate) born: Timestamp,
+    pub born: Timestamp,
 }
 
 /// The folder cannot be made, or is none, of an MDT.
@@ -59,8 +59,9 @@ pub enum FormatError {
     },
 }
 
-/// Makes sure that the store has the first rows of the file system.
-pub(crate) fn prepare(
+/// Makes sure that the store has the first rows of the file system: those that the folder was made
+/// with, or else `fresh`.
+pub fn prepare(
     disk: &dyn Disk,
     store: &dyn MetaStore,
     fsname: &str,

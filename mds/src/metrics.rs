@@ -4,7 +4,11 @@
 //!   symbol of the errno), from arrival to reply.
 //! - `nacre_mds_sessions_count`, `nacre_mds_open_handles_count`, `nacre_mds_locks_count`,
 //!   `nacre_mds_lock_waiters_count`: what clients hold now.
-//! - `nacre_mds_evictions_total`: sessions ended because their client was silent.
+//! - `nacre_mds_evictions_total`: sessions ended because their client was silent, or did not give
+//!   back a lease.
+//! - `nacre_mds_leases_count`: leases that clients hold.
+//! - `nacre_mds_recalls_total`: leases that were recalled.
+//! - `nacre_mds_recall_wait_seconds`: requests that waited for leases to be given back, how long.
 //! - `nacre_mds_work_records_count`: changes whose work on OSTs is not known to be done.
 //! - `nacre_mds_destroyed_objects_total`: objects whose destruction OSTs have confirmed.
 
@@ -24,6 +28,7 @@ pub(crate) struct Held {
     pub(crate) handles: usize,
     pub(crate) locks: usize,
     pub(crate) lock_waiters: usize,
+    pub(crate) leases: usize,
 }
 
 /// Sets the gauges.
@@ -32,11 +37,24 @@ pub(crate) fn held(held: &Held) {
     metrics::gauge!("nacre_mds_open_handles_count").set(float(held.handles));
     metrics::gauge!("nacre_mds_locks_count").set(float(held.locks));
     metrics::gauge!("nacre_mds_lock_waiters_count").set(float(held.lock_waiters));
+    metrics::gauge!("nacre_mds_leases_count").set(float(held.leases));
 }
 
 /// Clients were too silent.
 pub(crate) fn evicted(count: usize) {
     metrics::counter!("nacre_mds_evictions_total").increment(count as u64);
+}
+
+/// Leases were recalled.
+pub(crate) fn recalls(count: usize) {
+    if count > 0 {
+        metrics::counter!("nacre_mds_recalls_total").increment(count as u64);
+    }
+}
+
+/// A request had to wait for leases of others.
+pub(crate) fn recall_wait(took: Duration) {
+    metrics::histogram!("nacre_mds_recall_wait_seconds").record(took);
 }
 
 /// Work that a pass of the worker left.

@@ -232,6 +232,18 @@ impl OpenTable {
             || sessions.into_iter().flatten().any(|(other, (_, w))| *other != session && *w > 0)
     }
 
+    /// Whether a session other than this one has the file open at all, or may have.
+    pub fn others_hold(&self, session: u64, fid: Fid) -> bool {
+        let sessions = self.files.get(&fid).map(|file| &file.sessions);
+        self.recovering || sessions.into_iter().flatten().any(|(other, _)| *other != session)
+    }
+
+    /// Whether the session has the file open for writing.
+    pub fn writes(&self, session: u64, fid: Fid) -> bool {
+        let sessions = self.files.get(&fid).map(|file| &file.sessions);
+        sessions.and_then(|all| all.get(&session)).is_some_and(|(_, writers)| *writers > 0)
+    }
+
     /// Handles of all sessions.
     pub fn open_count(&self) -> usize {
         self.open_count

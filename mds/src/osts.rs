@@ -165,7 +165,7 @@ impl Osts {
     pub(crate) fn client(
         &self,
         ost: OstIndex,
-    ) -> Result<v1::oss_client::OssClient<tonic::transport::Channel>, OstFailure> {
+    ) -> Result<v1::oss_client::OssClient<nacre_node::net::Channel>, OstFailure> {
         let unreachable = |error: nacre_node::peers::NoPeer| OstFailure::Unreachable {
             ost,
             reason: error.to_string(),

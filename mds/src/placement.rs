@@ -65,6 +65,9 @@ pub enum PlacementError {
     /// An OST was asked for by name and cannot take objects.
     #[error("{0}, named by the layout, is down, full or closed for new objects")]
     Unusable(OstIndex),
+    /// The MGS has not been heard of since the start.
+    #[error("no cluster map yet: the mgs does not answer")]
+    NoMap,
     /// None can take objects.
     #[error("none of {count} OSTs can take new objects: they are down, full or closed")]
     NoSpace {
@@ -78,10 +81,17 @@ impl ServiceError for PlacementError {
         match self {
             Self::NoPool(_) | Self::NoOst { .. } => Errno::EINVAL,
             Self::Unusable(_) | Self::NoSpace { .. } => Errno::ENOSPC,
+            Self::NoMap => Errno::EAGAIN,
         }
     }
     fn retry(&self) -> Retry {
-        Retry::Never
+        match self {
+            // It comes when the MGS does.
+            Self::NoMap => Retry::SameTarget,
+            Self::NoPool(_) | Self::NoOst { .. } | Self::Unusable(_) | Self::NoSpace { .. } => {
+                Retry::Never
+            }
+        }
     }
     fn effect(&self) -> Effect {
         Effect::None

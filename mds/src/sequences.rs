@@ -13,8 +13,8 @@ use crate::command::Op;
 use crate::namespace::read;
 use crate::shared::Shared;
 
-/// Fids in stock below which more are asked for: half a sequence.
-const LOW_WATER: u64 = (Fid::OIDS_PER_SEQ / 2) as u64;
+/// Fids in stock below which more are asked for: two sequences, for clients get whole ones.
+const LOW_WATER: u64 = 2 * Fid::OIDS_PER_SEQ as u64;
 /// Sequences asked for at a time.
 const SEQUENCES: u32 = 4;
 /// Between two looks at the stock.

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nacre_model::Timestamp;
 use nacre_node::net::{self, Net};
 use nacre_node::register::{self, JoinError, TargetId};
 use nacre_node::tasks::Blocking;
@@ -15,17 +16,22 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tonic::service::Routes;
 
+use crate::command::{Command, Op};
 use crate::cuts::{self, Cuts};
-use crate::engine::{Applier, Engine, EngineConfig, OpenError, Poison};
+use crate::engine::{Applier, Engine, EngineConfig, EngineError, OpenError, Poison};
 use crate::error::Refusal;
+use crate::fences::{self, Fences};
 use crate::format::{self, Format, FormatError};
+use crate::leases::LeaseTable;
 use crate::locks::LockTable;
 use crate::machine::Machine;
 use crate::namespace::{INLINE_BYTES_MAX, NsError, read};
 use crate::opens::OpenTable;
 use crate::osts::Osts;
 use crate::placement::Placer;
+use crate::promotions::Promotions;
 use crate::sequences::{self, Asker};
 use crate::service::{self, Service};
 use crate::session::SessionTable;
@@ -41,6 +47,9 @@ const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Between two looks for the first fids.
 const STOCK_PAUSE: Duration = Duration::from_millis(10);
+/// More fids than the end of the log can have given out that a loss of power takes: it is on the
+/// disk after a tenth of a second.
+const FIDS_SKIPPED: u32 = 1 << 20;
 /// Orphans read from the store at a time.
 const ORPHANS_PAGE: usize = 4096;
 
@@ -70,6 +79,8 @@ pub struct MdsConfig {
     pub lease: Duration,
     /// Bytes of a file that live in its inode, at most [`INLINE_BYTES_MAX`].
     pub inline_max: u32,
+    /// Whoever changes the names of a directory, and is alone on it, has it exclusively.
+    pub exclusive_directories: bool,
     /// Of everything random: boot id, placement, the name hash of a new file system.
     pub seed: [u8; 32],
     /// The cluster map, from elsewhere than the MGS; for tests.
@@ -99,6 +110,7 @@ impl MdsConfig {
             applier: Applier::Thread,
             lease: LEASE_DEFAULT,
             inline_max: INLINE_BYTES_MAX,
+            exclusive_directories: false,
             seed: rand::random(),
             map: None,
         }
@@ -126,6 +138,9 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// The log takes nothing.
+    #[error("log")]
+    Engine(#[from] EngineError<Refusal>),
     /// The MGS does not let it in.
     #[error("join")]
     Join(#[from] JoinError),
@@ -156,6 +171,7 @@ pub async fn run(config: MdsConfig, scope: Scope) -> Result<(), RunError> {
     );
     engine_config.applier = config.applier;
     let engine = Engine::open(engine_config, Machine).await?;
+    skip_fids(&config, &engine).await?;
     // Of its own, so that its end can be waited for here.
     let own = Scope::new();
     let (outer, inner) = (scope, own.clone());
@@ -188,7 +204,7 @@ async fn serve(
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     // Served from the first moment: a client that knows the address need not wait for the MGS.
-    let serving = net::serve(listener, net::server().add_service(service), scope.clone());
+    let serving = net::serve(listener, Routes::new(service), scope.clone());
     let serving = async {
         tokio::select! {
             served = serving => served,
@@ -225,6 +241,19 @@ async fn serve(
     failed.and(joined).and(served.map_err(RunError::from))
 }
 
+/// A fid whose inode was lost with the end of the log may be known to clients, and its objects may
+/// hold data: whoever were given it again would share both.
+async fn skip_fids(config: &MdsConfig, engine: &Engine<Machine>) -> Result<(), RunError> {
+    if read::statistics(engine.view())?.fids_left == 0 {
+        return Ok(());
+    }
+    let op = Op::SkipFids { count: FIDS_SKIPPED };
+    let command = Command { time: config.clock.now(), origin: None, op };
+    // On the disk before the next one is given out, or the same would be skipped the next time.
+    engine.submit(command, true).await?;
+    Ok(())
+}
+
 /// Waits until files can be made.
 async fn stocked(shared: &Shared, config: &MdsConfig, scope: &Scope) {
     let empty = || read::statistics(shared.view()).is_ok_and(|counts| counts.fids_left == 0);
@@ -249,8 +278,10 @@ fn shared(
     scope: &Scope,
 ) -> Result<Arc<Shared>, RunError> {
     let view = engine.view();
-    let durable = read::sessions(view)?.into_iter().map(|(session, _)| session);
-    let sessions = SessionTable::new(config.lease, durable);
+    let durable = read::sessions(view)?;
+    let waits = durable.iter().any(|(_, session)| session.leases);
+    let sessions = SessionTable::new(config.lease, durable.into_iter().map(|(id, _)| id));
+    let leases = LeaseTable::new(lease_numbers(config.clock.now()), waits);
     let opens = orphans(view)?;
     let cuts = Cuts::load(view)?;
     let map = if let Some(map) = &config.map {
@@ -271,16 +302,28 @@ fn shared(
         opens: Mutex::new(opens),
         left: Notify::new(),
         locks: Mutex::new(LockTable::recovering()),
+        leases: Mutex::new(leases),
+        returned: Notify::new(),
+        exclusive_directories: config.exclusive_directories,
         streams: Mutex::default(),
         placer: Mutex::new(Placer::new(random)),
         osts: Osts::new(peers),
         cuts,
+        promotions: Promotions::default(),
+        fences: Fences::default(),
         work: Notify::new(),
         space: MdtSpace::default(),
         scope: scope.clone(),
         started: Instant::now(),
         engine,
     }))
+}
+
+/// Where the numbers of leases begin: above those of the last life, which gave fewer than one in
+/// a nanosecond.
+fn lease_numbers(now: Timestamp) -> u64 {
+    let secs = u64::try_from(now.secs).unwrap_or(0);
+    secs.saturating_mul(1_000_000_000).saturating_add(now.nanos.into())
 }
 
 /// An open table in which the orphans of the last life wait for those who may have them open.
@@ -308,9 +351,10 @@ fn start(shared: &Arc<Shared>, config: &MdsConfig, scope: &Scope) {
     };
     sequences::start(shared, asker, scope);
     shared.osts.start(scope);
-    service::session::start(shared, scope);
+    service::evict::start(shared, scope);
     worker::start(shared, scope);
     cuts::start(shared, scope);
+    fences::start(shared, scope);
     let (own, disk, blocking) =
         (Arc::clone(shared), Arc::clone(&config.disk), config.blocking.clone());
     scope.spawn("mdt-space", async move {

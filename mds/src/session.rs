@@ -61,6 +61,8 @@ pub struct SessionTable {
     live: BTreeMap<u64, Duration>,
     /// Durable, and not heard of since the start.
     lost: BTreeSet<u64>,
+    /// On their way out: they cannot be opened again.
+    ending: BTreeSet<u64>,
     window_end: Duration,
     recovering: bool,
 }
@@ -84,6 +86,7 @@ impl SessionTable {
             lease,
             live: BTreeMap::new(),
             lost: durable.into_iter().collect(),
+            ending: BTreeSet::new(),
             window_end: lease,
             recovering: true,
         }
@@ -91,6 +94,9 @@ impl SessionTable {
 
     /// A client has opened its session, for the first time or again.
     pub fn opened(&mut self, session: u64, now: Duration) -> Result<(), SessionError> {
+        if self.ending.contains(&session) {
+            return Err(SessionError::Unknown(session));
+        }
         if self.live.len() >= SESSIONS_MAX && !self.live.contains_key(&session) {
             return Err(SessionError::TooMany);
         }
@@ -99,8 +105,17 @@ impl SessionTable {
         Ok(())
     }
 
+    /// The session is about to end: nothing of it is served from here on. `false`: it was not
+    /// live.
+    pub fn ends(&mut self, session: u64) -> bool {
+        self.lost.remove(&session);
+        self.ending.insert(session);
+        self.live.remove(&session).is_some()
+    }
+
     /// The session has ended.
     pub fn closed(&mut self, session: u64) {
+        self.ending.remove(&session);
         self.live.remove(&session);
         self.lost.remove(&session);
     }
@@ -121,10 +136,13 @@ impl SessionTable {
     /// served from here on.
     pub fn tick(&mut self, now: Duration) -> Ticked {
         let mut ticked = Ticked::default();
-        if self.recovering && (self.lost.is_empty() || now >= self.window_end) {
+        // Whoever is on its way out may still have something under way.
+        let none_ending = self.ending.is_empty();
+        if self.recovering && none_ending && (self.lost.is_empty() || now >= self.window_end) {
             self.recovering = false;
             ticked.recovered = true;
             ticked.lost.extend(std::mem::take(&mut self.lost));
+            self.ending.extend(&ticked.lost);
         }
         let lease = self.lease;
         self.live.retain(|session, last| {
@@ -134,6 +152,7 @@ impl SessionTable {
             }
             !silent
         });
+        self.ending.extend(&ticked.evicted);
         ticked
     }
 
@@ -183,6 +202,16 @@ mod tests {
         table.opened(2, secs(2)).unwrap();
         assert_eq!(table.tick(secs(2)), Ticked { recovered: true, ..Ticked::default() });
         assert!(!table.recovering());
+    }
+
+    #[test]
+    fn the_window_stays_open_while_a_session_is_being_ended() {
+        let mut table = SessionTable::new(secs(10), [1]);
+        assert!(!table.ends(1));
+        assert!(!table.tick(secs(1)).recovered);
+        assert_eq!(table.opened(1, secs(1)), Err(SessionError::Unknown(1)));
+        table.closed(1);
+        assert!(table.tick(secs(1)).recovered);
     }
 
     #[test]

@@ -19,11 +19,15 @@ use crate::command::{Command, Op, Origin, Outcome};
 use crate::cuts::Cuts;
 use crate::engine::{Engine, EngineError};
 use crate::error::Refusal;
+use crate::fences::Fences;
+use crate::leases::{LeaseTable, Touch};
 use crate::locks::{Grant, LockTable};
 use crate::machine::Machine;
 use crate::opens::OpenTable;
 use crate::osts::Osts;
 use crate::placement::Placer;
+use crate::promotions::Promotions;
+use crate::recalls;
 use crate::session::{SessionError, SessionTable};
 use crate::store::View;
 
@@ -35,7 +39,8 @@ pub(crate) type Down = Result<v1::SessionDown, Status>;
 
 /// The server's state beside the namespace.
 ///
-/// Each table has a lock of its own; none is taken while another is held.
+/// Each table has a lock of its own; none is taken while another is held, but for `opens` under
+/// `leases`: a grant looks at who has the file open.
 pub(crate) struct Shared {
     pub(crate) engine: Engine<Machine>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -48,10 +53,17 @@ pub(crate) struct Shared {
     /// An inode has left the open table's list of those that are losing their last name.
     pub(crate) left: Notify,
     pub(crate) locks: Mutex<LockTable>,
+    pub(crate) leases: Mutex<LeaseTable>,
+    /// Somebody has given leases back, or nobody need be waited for any more.
+    pub(crate) returned: Notify,
+    /// Whoever changes names of a directory alone has it exclusively.
+    pub(crate) exclusive_directories: bool,
     pub(crate) streams: Mutex<BTreeMap<u64, mpsc::Sender<Down>>>,
     pub(crate) placer: Mutex<Placer<StdRng>>,
     pub(crate) osts: Osts,
     pub(crate) cuts: Cuts,
+    pub(crate) promotions: Promotions,
+    pub(crate) fences: Fences,
     /// There may be new work for OSTs.
     pub(crate) work: Notify,
     pub(crate) space: MdtSpace,
@@ -150,7 +162,17 @@ impl Shared {
 
     /// An open by fid may come between the last close and this: looked at once more on the
     /// applier, as for an unlink.
+    ///
+    /// Whoever has a lease on it may have it open without the server's knowledge, and says so when
+    /// it gives it back.
     async fn reap_one(self: &Arc<Self>, fid: Fid) {
+        let guard = match recalls::need(self, 0, &[Touch::change(fid)]).await {
+            Ok(guard) => guard,
+            Err(error) => {
+                tracing::debug!(%fid, %error, "reap orphan");
+                return;
+            }
+        };
         let shared = Arc::clone(self);
         let marked = Arc::new(Mutex::new(false));
         let mark = Arc::clone(&marked);
@@ -162,9 +184,13 @@ impl Shared {
             Ok(shared.command(Op::ReapOrphan { fid }))
         });
         let done = done.await;
+        drop(guard);
         if *marked.lock() {
             self.opens.lock().left(fid);
             self.left.notify_waiters();
+        }
+        if done.is_ok() {
+            self.leases.lock().gone(fid);
         }
         match done {
             Ok(outcome) if outcome.work.is_empty() => {}

@@ -8,6 +8,7 @@ use nacre_node::Scope;
 use nacre_node::net::{self, Net};
 use nacre_node::tasks::Blocking;
 use nacre_proto::v1::mgs_server::MgsServer;
+use tonic::service::Routes;
 
 use crate::error::MgsError;
 use crate::service::{Service, spawn_expiry};
@@ -71,7 +72,6 @@ pub async fn run(config: Config, scope: Scope) -> Result<(), RunError> {
     }
     spawn_expiry(service.clone(), &scope);
     nacre_node::telemetry::set_ready(true);
-    let router = net::server().add_service(MgsServer::new(service));
-    net::serve(listener, router, scope).await?;
+    net::serve(listener, Routes::new(MgsServer::new(service)), scope).await?;
     Ok(())
 }

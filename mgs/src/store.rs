@@ -38,6 +38,9 @@ pub struct DiskStore {
 
 /// The map is a few kilobytes.
 const CACHE_BYTES: u64 = 1 << 20;
+/// What is longer than a quarter of this goes into a file of its own, which sled never syncs. A map
+/// of the most targets there may be is shorter.
+const SEGMENT_BYTES: usize = 8 << 20;
 /// Written at every open, to see that a flush really syncs.
 const PROBE_KEY: &str = "probe";
 
@@ -46,8 +49,11 @@ impl DiskStore {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let path = folder.join("db");
         remove_unfinished_snapshots(&path).map_err(StoreError::Io)?;
-        let config =
-            sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let config = sled::Config::new()
+            .path(&path)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None);
         let db = config.open().map_err(sled_error)?;
         let store = Self { db };
         store.prove_that_flush_syncs()?;

@@ -101,4 +101,6 @@ pub struct Attr {
     pub size_lazy: bool,
     /// Changes whenever the layout does, and when data moves between inode and objects.
     pub layout_gen: u32,
+    /// Extended attributes, ACLs included.
+    pub xattr_count: u32,
 }

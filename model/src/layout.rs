@@ -182,6 +182,11 @@ impl Layout {
         Pieces { layout: self, at: offset, end: offset.saturating_add(len) }
     }
 
+    /// Whether any part of the file has objects.
+    pub fn has_objects(&self) -> bool {
+        self.components.iter().any(Component::instantiated)
+    }
+
     /// The objects of all instantiated components: `(id, OST, component index)`.
     pub fn objects(&self, fid: Fid) -> impl Iterator<Item = (ObjectId, OstIndex, u16)> + '_ {
         (0_u16..).zip(&self.components).flat_map(move |(component, c)| {

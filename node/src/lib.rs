@@ -8,6 +8,7 @@ pub mod config;
 pub mod disk;
 pub mod durable;
 pub mod identity;
+mod lane;
 pub mod memory;
 pub mod mgc;
 pub mod net;

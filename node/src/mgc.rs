@@ -7,9 +7,8 @@ use nacre_model::ClusterMap;
 use nacre_proto::v1;
 use nacre_proto::v1::mgs_client::MgsClient;
 use tokio::sync::watch;
-use tonic::transport::Channel;
 
-use crate::net::{self, Net};
+use crate::net::{self, Channel, Net};
 use crate::tasks::Scope;
 
 /// The newest map that this process has; `None` until the first arrives.

@@ -9,12 +9,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
 use tonic::transport::server::{Connected, TcpConnectInfo};
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::transport::{Endpoint, Server};
 
 use crate::Scope;
+use crate::lane;
+pub use crate::lane::Channel;
 
 /// A byte stream to a peer.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -42,12 +47,19 @@ pub trait Listener: Send + 'static {
 pub struct Connection {
     stream: Box<dyn Stream>,
     peer: Option<SocketAddr>,
+    /// Read already, and put back.
+    unread: Bytes,
 }
 
 impl Connection {
     /// Wraps a stream.
     pub fn new(stream: impl Stream, peer: Option<SocketAddr>) -> Self {
-        Self { stream: Box::new(stream), peer }
+        Self { stream: Box::new(stream), peer, unread: Bytes::new() }
+    }
+
+    /// Puts back what was read from the connection's start.
+    pub(crate) fn unread(&mut self, bytes: &[u8]) {
+        self.unread = Bytes::copy_from_slice(bytes);
     }
 }
 
@@ -63,7 +75,12 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        if self.unread.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let len = self.unread.len().min(buf.remaining());
+        buf.put_slice(&self.unread.split_to(len));
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -159,16 +176,16 @@ pub fn channel(net: &Arc<dyn Net>, address: &str) -> Result<Channel, tonic::tran
         .keep_alive_while_idle(true)
         .tcp_nodelay(true)
         .buffer_size(1024);
-    let net = Arc::clone(net);
-    let address: Arc<str> = address.into();
-    Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
-        let (net, address) = (Arc::clone(&net), Arc::clone(&address));
+    let (connector, to): (_, Arc<str>) = (Arc::clone(net), address.into());
+    let grpc = endpoint.connect_with_connector_lazy(tower::service_fn(move |_: http::Uri| {
+        let (net, address) = (Arc::clone(&connector), Arc::clone(&to));
         async move { net.connect(&address).await.map(TokioIo::new) }
-    })))
+    }));
+    Ok(Channel::new(Arc::clone(net), address, grpc))
 }
 
 /// A gRPC server with Nacre's tuning: large frames and windows.
-pub fn server() -> Server {
+fn server() -> Server {
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -179,24 +196,50 @@ pub fn server() -> Server {
         .tcp_nodelay(true)
 }
 
-/// Serves `router` on `listener` until the scope stops, then lets calls in flight finish.
+/// Serves by the lane and by gRPC on `listener` until the scope stops, then lets calls in flight
+/// finish.
 pub async fn serve(
     mut listener: Box<dyn Listener>,
-    router: tonic::transport::server::Router,
+    routes: Routes,
     scope: Scope,
 ) -> Result<(), tonic::transport::Error> {
     let (tx, rx) = tokio::sync::mpsc::channel(16);
+    let lanes = TaskTracker::new();
+    let routes = routes.prepare();
+    let (by_lane, stopping, connections) = (routes.clone(), scope.clone(), lanes.clone());
     scope.spawn("accept", async move {
         loop {
-            let next = listener.accept().await;
-            if let Err(error) = &next {
-                tracing::warn!(%error, "accept");
-            }
-            if tx.send(next).await.is_err() {
-                return;
+            match listener.accept().await {
+                Ok(connection) => {
+                    let (routes, scope, tx) = (by_lane.clone(), stopping.clone(), tx.clone());
+                    connections.spawn(serve_connection(connection, routes, scope, tx));
+                }
+                Err(error) => tracing::warn!(%error, "accept"),
             }
         }
     });
     let incoming = tokio_stream::wrappers::ReceiverStream::new(rx);
-    router.serve_with_incoming_shutdown(incoming, async move { scope.stopped().await }).await
+    let stopped = async { scope.stopped().await };
+    let served = server().add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await;
+    lanes.close();
+    lanes.wait().await;
+    served
+}
+
+/// Whoever does not speak the lane is served by gRPC.
+async fn serve_connection(
+    connection: Connection,
+    routes: Routes,
+    scope: Scope,
+    grpc: tokio::sync::mpsc::Sender<io::Result<Connection>>,
+) {
+    let peer = connection.peer;
+    match lane::serve(connection, routes, &scope).await {
+        Ok(None) => {}
+        Ok(Some(other)) => {
+            // If the server ends, the connection does.
+            let _ended = grpc.send(Ok(other)).await;
+        }
+        Err(error) => tracing::debug!(?peer, %error, "a connection has ended"),
+    }
 }

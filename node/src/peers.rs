@@ -8,10 +8,9 @@ use nacre_proto::MESSAGE_BYTES_MAX;
 use nacre_proto::v1::mds_client::MdsClient;
 use nacre_proto::v1::oss_client::OssClient;
 use parking_lot::Mutex;
-use tonic::transport::Channel;
 
 use crate::mgc::MapWatch;
-use crate::net::{self, Net};
+use crate::net::{self, Channel, Net};
 
 /// Channels to one server's address, used in turn: one HTTP/2 connection is one task's work.
 const DATA_CHANNELS: usize = 4;

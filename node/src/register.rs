@@ -15,11 +15,10 @@ use nacre_model::{Errno, Retry, TargetKind};
 use nacre_proto::status::{RemoteError, from_status};
 use nacre_proto::v1;
 use nacre_proto::v1::mgs_client::MgsClient;
-use tonic::transport::Channel;
 
 use crate::identity::Identity;
 use crate::mgc::{self, MapWatch, MgcError};
-use crate::net::Net;
+use crate::net::{Channel, Net};
 use crate::tasks::Scope;
 
 /// Time between heartbeats. The MGS calls a server dead after three of them are missing.

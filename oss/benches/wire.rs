@@ -7,11 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nacre_model::checksum::Crc32c;
+use nacre_node::net::Channel;
 use nacre_node::{FolderKind, Identity, Net, OsDisk, Scope, SystemClock, TcpNet};
 use nacre_oss::{OssConfig, OstFolder, Server};
 use nacre_proto::v1;
 use nacre_proto::v1::oss_client::OssClient;
-use tonic::transport::Channel;
 
 const LEN: u32 = 1 << 20;
 /// Bytes of the object that is gone over.

@@ -25,6 +25,9 @@ pub enum OssError {
         /// The target's.
         current: u64,
     },
+    /// The client was evicted by the metadata server: what it held is given to others.
+    #[error("session {0:#x} was evicted")]
+    Fenced(u64),
     /// The data did not arrive as it was sent.
     #[error("object {object}: data for offset {offset} has checksum {got:?}, sent as {sent:?}")]
     RequestChecksum {
@@ -120,6 +123,7 @@ impl ServiceError for OssError {
             Self::RequestChecksum { .. }
             | Self::Corrupt { .. }
             | Self::Poisoned
+            | Self::Fenced(_)
             | Self::BadFile { .. } => Errno::EIO,
             Self::NoSpace { .. } => Errno::ENOSPC,
             Self::TooLarge { .. } => Errno::EFBIG,
@@ -138,6 +142,7 @@ impl ServiceError for OssError {
             | Self::NoSpace { .. }
             | Self::TooLarge { .. }
             | Self::Poisoned
+            | Self::Fenced(_)
             | Self::Disk { .. }
             | Self::ObjectDisk { .. }
             | Self::BadFile { .. } => Retry::Never,
@@ -156,6 +161,7 @@ impl ServiceError for OssError {
             | Self::NoSpace { .. }
             | Self::TooLarge { .. }
             | Self::Poisoned
+            | Self::Fenced(_)
             | Self::BadFile { .. } => Effect::None,
         }
     }

@@ -9,6 +9,7 @@ macro_rules! point {
 
 pub mod check;
 pub mod error;
+mod fences;
 mod metrics;
 pub mod object;
 pub mod server;

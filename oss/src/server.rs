@@ -14,8 +14,10 @@ use nacre_node::{Clock, Disk, FolderKind, Identity, MapWatch, Membership, Scope}
 use nacre_proto::MESSAGE_BYTES_MAX;
 use nacre_proto::v1::oss_server::OssServer;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tonic::service::Routes;
 
 use crate::error::OssError;
+use crate::fences::Fences;
 use crate::object::{ObjectStore, StoreOptions};
 use crate::service::{Ost, Osts, Service};
 use crate::upkeep;
@@ -160,8 +162,7 @@ impl Server {
         let service = OssServer::new(Service::new(osts.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let router = net::server().add_service(service);
-        let serving = net::serve(listener, router, scope.clone());
+        let serving = net::serve(listener, Routes::new(service), scope.clone());
         let result = if first.mgs_nodes.is_empty() {
             serving.await.map_err(RunError::from)
         } else {
@@ -196,9 +197,15 @@ async fn open(config: &OssConfig, fsname: &str) -> Result<Osts, RunError> {
         if config.io_threads.is_some() {
             options.objects_max = objects_max(config.osts.len()).min(options.objects_max);
         }
-        let opened = blocking.run(move || ObjectStore::open(disk, clock, options)).await;
-        let store = opened.map_err(|source| RunError::Open { ost: name.clone(), source })?;
-        if osts.insert(index, Ost { store: Arc::new(store), blocking }).is_some() {
+        let open = move || {
+            let fences = Fences::open(&*disk)?;
+            Ok((ObjectStore::open(disk, clock, options)?, fences))
+        };
+        let opened = blocking.run(open).await;
+        let (store, fences) =
+            opened.map_err(|source| RunError::Open { ost: name.clone(), source })?;
+        let ost = Ost { store: Arc::new(store), blocking, fences: Arc::new(fences) };
+        if osts.insert(index, ost).is_some() {
             return Err(RunError::Twice(name));
         }
     }

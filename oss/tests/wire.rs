@@ -9,12 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use nacre_model::checksum::Crc32c;
 use nacre_model::{Errno, Retry};
+use nacre_node::net::Channel;
 use nacre_node::{FolderKind, Identity, OsDisk, Scope, SystemClock, TcpNet};
 use nacre_oss::{OssConfig, OstFolder, Server};
 use nacre_proto::status::{RemoteError, from_status};
 use nacre_proto::v1;
 use nacre_proto::v1::oss_client::OssClient;
-use tonic::transport::Channel;
 
 struct Running {
     client: OssClient<Channel>,
@@ -194,4 +194,30 @@ async fn what_is_in_doubt_is_made_clean_by_and_by() {
     .unwrap();
     scope.join().await;
     serving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn nothing_of_a_fenced_session_is_carried_out_not_even_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = start(&[folder.path()], 1).await;
+    let data = Bytes::from_static(b"late");
+    let of = |session, mut request: v1::WriteRequest| {
+        request.header = Some(v1::ObjectHeader { session, ..request.header.unwrap() });
+        request
+    };
+    running.client.write(of(7, write(0, 1, 0, &data))).await.unwrap();
+    let fence = v1::FenceRequest { header: header(0), session: 7 };
+    running.client.fence(fence.clone()).await.unwrap();
+    running.client.fence(fence).await.unwrap();
+    for boot in 2..4 {
+        let refused = running.client.write(of(7, write(0, 1, 0, &data))).await.unwrap_err();
+        let refused = from_status(&refused);
+        assert_eq!((refused.errno, refused.retry), (Errno::EIO, Retry::Never));
+        assert!(refused.message.contains("was evicted"), "{}", refused.message);
+        running.client.write(of(8, write(0, 1, 0, &data))).await.unwrap();
+        running.client.write(write(0, 1, 0, &data)).await.unwrap();
+        running.stop().await;
+        running = start(&[folder.path()], boot).await;
+    }
+    running.stop().await;
 }

@@ -34,6 +34,13 @@ impl ServiceError for RemoteError {
 
 /// The status that carries `error`, its sources included in the message.
 pub fn to_status(error: &(impl ServiceError + ?Sized)) -> Status {
+    let wire = to_wire(error);
+    let details = wire.encode_to_vec().into();
+    Status::with_details(Code::FailedPrecondition, wire.message, details)
+}
+
+/// An error as it stands in messages, its sources included in the text.
+pub fn to_wire(error: &(impl ServiceError + ?Sized)) -> v1::Error {
     let mut message = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -41,7 +48,7 @@ pub fn to_status(error: &(impl ServiceError + ?Sized)) -> Status {
         message.push_str(&cause.to_string());
         source = cause.source();
     }
-    let wire = v1::Error {
+    v1::Error {
         errno: error.errno().0,
         retry: match error.retry() {
             Retry::Never => v1::Retry::Never,
@@ -52,9 +59,8 @@ pub fn to_status(error: &(impl ServiceError + ?Sized)) -> Status {
             Effect::None => v1::Effect::None,
             Effect::Unknown => v1::Effect::Unknown,
         } as i32,
-        message: message.clone(),
-    };
-    Status::with_details(Code::FailedPrecondition, message, wire.encode_to_vec().into())
+        message,
+    }
 }
 
 /// The error in a status. A status without details came from the transport, not from a service:

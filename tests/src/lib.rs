@@ -2,12 +2,14 @@
 
 pub mod binary;
 pub mod cluster;
+pub mod cut;
 pub mod cutfs;
 pub mod daemon;
 pub mod inside;
 pub mod local_net;
 pub mod logs;
 pub mod oracle;
+pub mod sim;
 pub mod wait;
 
 pub use cluster::{Cluster, Shape};

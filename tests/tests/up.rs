@@ -1,6 +1,7 @@
 //! `nacre up`, `down`, `status` and the mount helper, as people and scripts use them.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -131,7 +132,11 @@ fn a_second_up_finds_the_data_and_adds_osts() {
 fn a_killed_supervisor_leaves_nothing_behind() {
     let dir = Dir::new();
     dir.up(&["--osts", "1"]);
-    fs::write(dir.mount().join("file"), "x").unwrap();
+    // The mount may outlive the servers, and then what was only closed has nowhere to go.
+    let mut file = fs::File::create(dir.mount().join("file")).unwrap();
+    file.write_all(b"x").unwrap();
+    file.sync_all().unwrap();
+    drop(file);
     let record = fs::read_to_string(dir.path().join("cluster.json")).unwrap();
     let record: Value = serde_json::from_str(&record).unwrap();
     let pid = record["supervisor"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
@@ -238,4 +243,44 @@ fn lfs_shows_and_sets_what_lustre_s_does() {
     fs::write(&pooled, vec![1; 9 << 20]).unwrap();
     assert_eq!(text(&lfs(&["getstripe", "-c"], &pooled)).trim(), "2");
     assert!(text(&lfs(&["check", "servers"], &mount)).contains("nacre-OST0002"));
+}
+
+#[test]
+fn what_getstripe_prints_makes_the_same_layout_again_and_so_does_a_copy() {
+    let dir = Dir::new();
+    dir.up(&["--osts", "3"]);
+    let mount = dir.mount();
+    let wide = mount.join("wide");
+    text(&lfs(&["setstripe", "-c", "-1", "-S", "1M"], &wide));
+    fs::write(&wide, vec![3; 4 << 20]).unwrap();
+    let progressive = mount.join("dir");
+    fs::create_dir(&progressive).unwrap();
+    text(&lfs(&["setstripe", "-E", "1M", "-c", "1", "-E", "-1", "-c", "2"], &progressive));
+    let file = progressive.join("file");
+    fs::write(&file, vec![5; 3 << 20]).unwrap();
+    for (source, name) in [(&wide, "wide2"), (&progressive, "dir2"), (&file, "file2")] {
+        let layout = |path: &Path| {
+            let shown = text(&lfs(&["getstripe", "-d", "-y"], path));
+            let of_file = ["path:", "fid:", "layout_gen:"];
+            let lines = shown.lines().filter(|line| !of_file.iter().any(|key| line.contains(key)));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        let (yaml, again, copy) =
+            (mount.join("yaml"), mount.join(name), mount.join(format!("{name}-copy")));
+        fs::write(&yaml, text(&lfs(&["getstripe", "-d", "-y"], source))).unwrap();
+        if source.is_dir() {
+            fs::create_dir(&again).unwrap();
+            fs::create_dir(&copy).unwrap();
+        }
+        let (yaml, from) = (yaml.display().to_string(), source.display().to_string());
+        text(&lfs(&["setstripe", "--yaml", &yaml], &again));
+        text(&lfs(&["setstripe", "--copy", &from], &copy));
+        if source.is_file() {
+            // Objects come to be where the first bytes are.
+            fs::write(&again, vec![1; 3 << 20]).unwrap();
+        }
+        assert_eq!(layout(&again), layout(source));
+        let size = |path: &Path| text(&lfs(&["getstripe", "-d", "-S"], path));
+        assert_eq!(size(&copy), size(source));
+    }
 }

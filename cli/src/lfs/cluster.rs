@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nacre_model::{ClusterMap, Errno};
+use nacre_node::net::Channel;
 use nacre_node::{Net, Peers, Scope, TcpNet, mgc};
 use nacre_proto::v1::mds_client::MdsClient;
 use nacre_proto::v1::mgs_client::MgsClient;
 use tokio::runtime::Runtime;
-use tonic::transport::Channel;
 
 use super::error::LfsError;
 use crate::mount::source::Source;

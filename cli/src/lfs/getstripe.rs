@@ -225,7 +225,8 @@ fn composite_form(text: &mut String, doc: &LayoutDoc, directory: bool) {
     }
 }
 
-fn yaml(text: &mut String, path: &Path, doc: &LayoutDoc, directory: bool) {
+/// As `-y` prints it; [`super::layout_yaml`] reads it.
+pub(super) fn yaml(text: &mut String, path: &Path, doc: &LayoutDoc, directory: bool) {
     let quoted = serde_json::to_string(&path.to_string_lossy()).unwrap_or_default();
     let _ = writeln!(text, "- path: {quoted}");
     let _ = writeln!(text, "  fid: \"{}\"", doc.fid);
@@ -261,13 +262,16 @@ fn yaml_objects(
     component: &ComponentDoc,
     directory: bool,
 ) {
-    if directory || component.osts.is_empty() {
+    if component.osts.is_empty() {
         return;
     }
     let _ = writeln!(text, "{indent}lmm_objects:");
     for ost in &component.osts {
         let _ = writeln!(text, "{indent}- l_ost_idx: {ost}");
-        let _ = writeln!(text, "{indent}  l_fid:     \"{}\"", doc.fid);
+        // What a folder wishes for has no objects.
+        if !directory {
+            let _ = writeln!(text, "{indent}  l_fid:     \"{}\"", doc.fid);
+        }
     }
 }
 

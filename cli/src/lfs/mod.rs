@@ -12,6 +12,7 @@ mod find;
 mod getstripe;
 mod glob;
 mod layout;
+mod layout_yaml;
 mod mkdir;
 mod pool;
 mod servers;

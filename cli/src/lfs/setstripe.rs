@@ -11,7 +11,7 @@ use nacre_node::config::Size;
 
 use super::cluster::Cluster;
 use super::error::LfsError;
-use super::layout;
+use super::{layout, layout_yaml};
 
 /// What one component is told; what it is not told, it takes from the one before.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub(crate) struct SetstripeArgs {
     composite: bool,
     delete: bool,
     copy: Option<PathBuf>,
+    yaml: Option<PathBuf>,
     paths: Vec<PathBuf>,
 }
 
@@ -60,11 +61,14 @@ struct Options {
     #[arg(short = 'E', long, value_name = "END", allow_hyphen_values = true)]
     component_end: Vec<String>,
     /// Remove the default layout of folders.
-    #[arg(short = 'd', long, conflicts_with_all = ["stripe_count", "stripe_size", "stripe_index", "pool", "ost", "component_end", "copy"])]
+    #[arg(short = 'd', long, conflicts_with_all = ["stripe_count", "stripe_size", "stripe_index", "pool", "ost", "component_end", "copy", "yaml"])]
     delete: bool,
     /// Take the layout of this file or folder.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["stripe_count", "stripe_size", "stripe_index", "pool", "ost", "component_end"])]
     copy: Option<PathBuf>,
+    /// Take the layout that is in this file, as `getstripe -y` printed it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stripe_count", "stripe_size", "stripe_index", "pool", "ost", "component_end", "copy"])]
+    yaml: Option<PathBuf>,
     /// New files, or folders.
     #[arg(required = true)]
     paths: Vec<PathBuf>,
@@ -103,6 +107,7 @@ impl FromArgMatches for SetstripeArgs {
             composite,
             delete: options.delete,
             copy: options.copy,
+            yaml: options.yaml,
             paths: options.paths,
         })
     }
@@ -172,8 +177,13 @@ pub(crate) fn run(args: &SetstripeArgs) -> Result<(), LfsError> {
     if args.delete {
         return args.paths.iter().try_for_each(|path| layout::remove(path));
     }
-    let doc = match &args.copy {
-        Some(path) => {
+    let doc = match (&args.copy, &args.yaml) {
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(file).map_err(|error| LfsError::at(file, error))?;
+            layout_yaml::parse(&text)
+                .map_err(|error| LfsError::invalid(format!("{}: {error}", file.display())))?
+        }
+        (Some(path), _) => {
             let mut doc = layout::get(path)?;
             // The OSTs of the copied file's objects are no wish for the new one.
             if path.is_file() {
@@ -181,7 +191,7 @@ pub(crate) fn run(args: &SetstripeArgs) -> Result<(), LfsError> {
             }
             doc
         }
-        None => document(args)?,
+        (None, None) => document(args)?,
     };
     if doc.components.is_empty() {
         return Err(LfsError::invalid("there is no layout to copy"));

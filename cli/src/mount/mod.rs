@@ -96,6 +96,8 @@ fn client_config(
         ClientConfig::new(net, clock, scope, source.mgs.clone(), source.fsname.as_str());
     config.subdir = source.subdir.clone().into_bytes();
     config.read_only = options.read_only;
+    config.leases = options.leases;
+    config.sync_on_close = options.sync_on_close;
     config.atime = match options.atime {
         Atime::Relatime => AtimePolicy::Relatime,
         Atime::Noatime => AtimePolicy::Noatime,

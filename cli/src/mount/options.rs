@@ -17,6 +17,10 @@ pub(crate) struct Options {
     pub(crate) exec: bool,
     pub(crate) sync: bool,
     pub(crate) dirsync: bool,
+    /// Closing a file waits for its data.
+    pub(crate) sync_on_close: bool,
+    /// Keep what leases are granted on; else ask each time.
+    pub(crate) leases: bool,
     pub(crate) remount: bool,
     /// Stay in front though called as mount helper.
     pub(crate) foreground: bool,
@@ -59,6 +63,8 @@ impl Default for Options {
             exec: true,
             sync: false,
             dirsync: false,
+            sync_on_close: false,
+            leases: true,
             remount: false,
             foreground: false,
             config: None,
@@ -111,6 +117,10 @@ impl Options {
             "sync" => self.sync = true,
             "async" => self.sync = false,
             "dirsync" => self.dirsync = true,
+            "sync_on_close" => self.sync_on_close = true,
+            "nosync_on_close" => self.sync_on_close = false,
+            "leases" => self.leases = true,
+            "noleases" => self.leases = false,
             "remount" => self.remount = true,
             "foreground" => self.foreground = true,
             // For mount(8) and the init system, or always so.
@@ -182,6 +192,14 @@ mod tests {
         let text = "ro,relatime,user_id=0,group_id=0,default_permissions,allow_other,remount";
         let options = Options::parse([text]).unwrap();
         assert!(options.remount && options.read_only && options.allow_other);
+    }
+
+    #[test]
+    fn caching_is_on_and_can_be_held_back() {
+        let options = Options::parse(["rw"]).unwrap();
+        assert!(options.leases && !options.sync_on_close);
+        let options = Options::parse(["noleases,sync_on_close"]).unwrap();
+        assert!(!options.leases && options.sync_on_close);
     }
 
     #[test]

@@ -6,6 +6,9 @@ use bytes::Bytes;
 use nacre_model::{Attr, Errno, Fid, Name, ServiceError};
 
 use super::fs::Filesystem;
+use super::lease::{Grants, Leases, Stamp};
+use super::leased::Leased;
+use super::notifier::Notifier;
 use crate::types::{
     AllocateMode, Caller, DirPage, LockHold, LockKind, LockOwner, NewNode, OpenFlags, RenameFlags,
     SeekFrom, SetAttr, StatFs, WriteFlags, XattrSet,
@@ -32,6 +35,23 @@ impl Filesystem for Client {
 
     fn root(&self) -> Fid {
         self.root()
+    }
+
+    fn grants(&self) -> Grants {
+        if self.inner.config.leases { Grants::All } else { Grants::Nothing }
+    }
+
+    fn attach(&self, kernel: Notifier) {
+        self.attach(Arc::new(kernel));
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp(self.inner.cache.stamp())
+    }
+
+    fn pinned<R>(&self, stamp: Stamp, send: impl FnOnce(&dyn Leases) -> R) -> R {
+        let leased = Leased { client: self, stamp: stamp.0 };
+        self.inner.cache.pinned(|| send(&leased))
     }
 
     async fn lookup(&self, dir: Fid, name: &Name) -> Result<Attr, Errno> {
@@ -132,9 +152,8 @@ impl Filesystem for Client {
         self.statfs().await.map_err(errno("statfs", self.root()))
     }
 
-    /// The kernel writes each file back before it asks; what is left is the metadata log.
     async fn syncfs(&self) -> Result<(), Errno> {
-        self.fsyncdir(self.root()).await.map_err(errno("syncfs", self.root()))
+        self.sync_all().await.map_err(errno("syncfs", self.root()))
     }
 
     async fn getxattr(&self, fid: Fid, name: &[u8]) -> Result<Bytes, Errno> {

@@ -1,8 +1,8 @@
 //! Reader threads: from the device to tasks.
 //!
 //! ```text
-//! /dev/fuse ──┬─ queue 0 ─ thread ─┐ decode            ┌─► task ─► answer, on the same queue
-//!             └─ queue N ─ thread ─┴─ spawn ─► runtime ─┴─► task ─► …
+//! /dev/fuse ──┬─ queue 0 ─ thread ─ decode ─ poll once ──┬─ ready ────────► answer, on the same queue
+//!             └─ queue N ─ thread ─ …                    └─ task ─► … ─► answer
 //! ```
 //!
 //! How many requests are under way is up to the kernel: each process waits for one, and readahead
@@ -10,7 +10,9 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use nacre_model::Errno;
@@ -20,11 +22,12 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::abi::input::InHeader;
 use super::abi::opcode::Opcode;
+use super::answer::{Answer, Body};
 use super::buffer::BufferPool;
 use super::device::{Closed, Device, Transport};
 use super::fs::Filesystem;
 use super::metrics::{self, InFlight};
-use super::reply::{Answer, Reply};
+use super::reply::Reply;
 use super::request::{Op, decode};
 use super::session::Session;
 
@@ -64,7 +67,7 @@ pub(super) struct Readers {
 impl Readers {
     /// Begins to serve. Must be called within a tokio runtime, which will run the requests.
     pub(super) fn start<F: Filesystem>(
-        device: Device,
+        device: Arc<Device>,
         session: Arc<Session<F>>,
         pool: BufferPool,
         scope: Scope,
@@ -80,12 +83,12 @@ impl Readers {
         };
         let mut queues = Vec::with_capacity(count);
         for _ in 1..count {
-            queues.push(device.another_queue()?);
+            queues.push(Arc::new(device.another_queue()?));
         }
         queues.push(device);
         for (index, queue) in queues.into_iter().enumerate() {
             let (shared, tell) = (shared.clone(), tell.clone());
-            let queue: Arc<dyn Transport> = Arc::new(queue);
+            let queue: Arc<dyn Transport> = queue;
             std::thread::Builder::new().name(format!("fuse-{index}")).spawn(move || {
                 let end = shared.read(&queue);
                 // Nobody listens any more: the mount was given up.
@@ -117,6 +120,7 @@ fn reader_count() -> usize {
 impl<F: Filesystem> Shared<F> {
     /// One thread's life.
     fn read(&self, queue: &Arc<dyn Transport>) -> Closed {
+        let _timers_and_tasks = self.runtime.enter();
         let mut buffer = self.pool.get();
         loop {
             let len = match queue.receive(buffer.space()) {
@@ -130,13 +134,20 @@ impl<F: Filesystem> Shared<F> {
             let reply = Reply::new(Arc::clone(queue), request.header.unique);
             match request.op {
                 Err(errno) => refuse(&request.header, reply, errno),
-                Ok(Op::Forget | Op::Destroy) => reply.none(),
+                Ok(Op::Destroy) => reply.none(),
+                Ok(Op::Forget(nodes)) => {
+                    self.session.forgets(&nodes);
+                    reply.none();
+                }
                 Ok(Op::Interrupt { unique }) => {
                     self.session.interrupts.interrupt(unique);
                     reply.none();
                 }
-                Ok(Op::Opendir) => reply.send(Ok(self.session.opendir())),
-                Ok(Op::Releasedir(args)) => reply.send(Ok(self.session.releasedir(&args))),
+                Ok(Op::Opendir) => self.opendir(&request.header, reply),
+                Ok(Op::Releasedir(args)) => {
+                    let begun = self.session.begin();
+                    self.session.finish(reply, begun, Ok(self.session.releasedir(&args)));
+                }
                 Ok(op) => {
                     let data = buffer.take(request.payload);
                     self.begin(&request.header, op, data, reply);
@@ -159,16 +170,39 @@ impl<F: Filesystem> Shared<F> {
         {
             // Nobody waits for it. But until it is answered the inode stays in memory, and as long
             // as one without names does, the mount cannot be made read-only.
-            reply.send(Ok(Answer::empty()));
+            reply.send(Ok(Body::default()));
         }
-        self.scope.spawn_light(&self.runtime, async move {
+        self.run(async move {
+            let begun = session.begin();
             let answer = session.answer(call, op, data).await;
-            in_flight.answered(answer.as_ref().err().copied());
+            in_flight.answered(Answer::errno(&answer));
             if let Some(reply) = reply {
-                reply.send(answer);
+                session.finish(reply, begun, answer);
             }
             drop(permit);
         });
+    }
+
+    /// What is ready at once is done here: handing it over to another thread would take longer
+    /// than most answers from memory. The rest becomes a task.
+    fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut work = Box::pin(work);
+        let mut context = Context::from_waker(Waker::noop());
+        let first = AssertUnwindSafe(|| work.as_mut().poll(&mut context));
+        match std::panic::catch_unwind(first) {
+            Ok(Poll::Ready(())) => {}
+            // The task polls it again at once, so nothing that happened meanwhile is missed.
+            Ok(Poll::Pending) => self.scope.spawn_light(&self.runtime, work),
+            // It was told already, and the request is answered with EIO.
+            Err(_panic) => tracing::error!("request panicked"),
+        }
+    }
+
+    /// Nobody has to be asked.
+    fn opendir(&self, header: &InHeader, reply: Reply) {
+        let begun = self.session.begin();
+        let answer = self.session.opendir(self.session.nodes.fid(header.nodeid));
+        self.session.finish(reply, begun, Ok(answer));
     }
 
     /// Room for the payload of one write; waits on this thread, not on the runtime's.

@@ -10,6 +10,10 @@ use super::abi::output::{Dirent, EntryOut};
 pub(super) struct Packer {
     packed: Vec<u8>,
     bytes_max: usize,
+    /// Where the last record begins.
+    last: usize,
+    /// Whether that one tells the kernel of an inode.
+    last_is_full: bool,
 }
 
 /// One record.
@@ -28,11 +32,8 @@ pub(super) struct Record<'a> {
 impl Packer {
     pub(super) fn new(bytes_max: u32) -> Self {
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(1 << 20);
-        Self { packed: Vec::with_capacity(bytes_max), bytes_max }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.packed.is_empty()
+        let packed = Vec::with_capacity(bytes_max);
+        Self { packed, bytes_max, last: 0, last_is_full: false }
     }
 
     /// `false`: it does not fit any more.
@@ -46,12 +47,30 @@ impl Packer {
         if end > self.bytes_max {
             return false;
         }
+        (self.last, self.last_is_full) = (self.packed.len(), false);
         let dirent = Dirent { ino: record.ino, off: record.next, namelen, kind: record.kind };
         self.packed.extend_from_slice(entry);
         self.packed.extend_from_slice(dirent.as_bytes());
         self.packed.extend_from_slice(record.name);
         self.packed.resize(end, 0);
         true
+    }
+
+    /// The last record tells the kernel of an inode.
+    pub(super) const fn last_is_full(&mut self) {
+        self.last_is_full = true;
+    }
+
+    pub(super) const fn is_last_full(&self) -> bool {
+        self.last_is_full
+    }
+
+    /// Gives the last record, which must have an entry, another one.
+    pub(super) fn replace_last(&mut self, entry: &EntryOut) {
+        let place = self.packed.get_mut(self.last..).unwrap_or_default();
+        if let Some((place, _)) = place.split_at_mut_checked(size_of::<EntryOut>()) {
+            place.copy_from_slice(entry.as_bytes());
+        }
     }
 
     pub(super) fn into_bytes(self) -> Vec<u8> {
@@ -75,5 +94,20 @@ mod tests {
         let bytes = packer.into_bytes();
         assert_eq!(bytes.len(), 64);
         assert_eq!(&bytes[24..33], b"a\0\0\0\0\0\0\0\x07");
+    }
+
+    #[test]
+    fn only_the_last_entry_is_replaced() {
+        let mut packer = Packer::new(1000);
+        let entry: EntryOut = zerocopy::FromZeros::new_zeroed();
+        for name in [b"a", b"b"] {
+            assert!(packer.push(&Record { entry: Some(entry), ..record(name) }));
+        }
+        let len = size_of::<EntryOut>();
+        packer.replace_last(&EntryOut { nodeid: 5, ..entry });
+        let bytes = packer.into_bytes();
+        let second = bytes.len() / 2;
+        assert_eq!((bytes[0], bytes[second]), (0, 5));
+        assert_eq!(bytes[second + len + 24], b'b', "the name stays");
     }
 }

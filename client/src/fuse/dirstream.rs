@@ -24,6 +24,18 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// With attributes, as they are now: for one answer, not to be kept. The kernel takes them for
+    /// newer than whatever this machine changed before it asked.
+    pub(super) async fn with_attrs<F: Filesystem>(
+        fs: &F,
+        dir: Fid,
+        cookie: u64,
+        bytes_max: u32,
+    ) -> Result<Self, Errno> {
+        let page = fs.readdir(dir, cookie, bytes_max, true).await?;
+        Ok(Self { from: cookie, page })
+    }
+
     /// Whether the entry behind `cookie` is here, or known not to exist.
     fn covers(&self, cookie: u64) -> bool {
         let last = self.page.entries.last().map_or(self.from, |entry| entry.cookie);
@@ -34,11 +46,6 @@ impl Window {
     pub(super) fn behind(&self, cookie: u64) -> &[DirEntry] {
         let first = self.page.entries.partition_point(|entry| entry.cookie <= cookie);
         self.page.entries.get(first..).unwrap_or_default()
-    }
-
-    /// Nothing comes behind these.
-    pub(super) const fn is_last(&self) -> bool {
-        self.page.eof
     }
 
     /// The directory above.
@@ -55,13 +62,12 @@ impl DirStream {
         fs: &F,
         dir: Fid,
         cookie: u64,
-        plus: bool,
     ) -> Result<Window, Errno> {
         let kept = self.0.lock().take();
         match kept {
             Some(window) if cookie != 0 && window.covers(cookie) => Ok(window),
             _ => {
-                let page = fs.readdir(dir, cookie, FETCH_BYTES, plus).await?;
+                let page = fs.readdir(dir, cookie, FETCH_BYTES, false).await?;
                 Ok(Window { from: cookie, page })
             }
         }

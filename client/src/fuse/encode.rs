@@ -3,7 +3,7 @@
 use nacre_model::{Attr, FileKind, Timestamp};
 
 use super::abi::output::{AttrOut, AttrWire, EntryOut, StatfsOut, StatxOut, StatxTime};
-use super::fs::Validity;
+use super::lease::Validity;
 use super::nodes::Nodes;
 use crate::types::StatFs;
 
@@ -76,6 +76,20 @@ pub(super) fn entry_out(nodes: Nodes, of: &Attr, validity: Validity) -> EntryOut
 /// "Look it up when you need it": what READDIRPLUS says of an entry without attributes.
 pub(super) fn no_entry() -> EntryOut {
     zerocopy::FromZeros::new_zeroed()
+}
+
+/// What READDIRPLUS says of its last entry: `number`, and attributes that no inode has.
+pub(super) fn listing_entry(number: u64) -> EntryOut {
+    EntryOut { nodeid: number, ..no_entry() }
+}
+
+/// "There is no such name."
+pub(super) fn absent(validity: Validity) -> EntryOut {
+    EntryOut {
+        entry_valid: validity.entry.as_secs(),
+        entry_valid_nsec: validity.entry.subsec_nanos(),
+        ..no_entry()
+    }
 }
 
 const fn statx_time(time: Timestamp) -> StatxTime {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use nacre_model::{Attr, Errno, Fid, Name};
 
+use super::lease::{Grants, Leases, NoLeases, Stamp};
+use super::notifier::Notifier;
 use crate::types::{
     AllocateMode, Caller, DirPage, LockHold, LockKind, LockOwner, NewNode, OpenFlags, RenameFlags,
     SeekFrom, SetAttr, StatFs, WriteFlags, XattrSet,
@@ -28,17 +30,37 @@ pub trait Filesystem: Send + Sync + 'static {
     /// The directory that the mount shows.
     fn root(&self) -> Fid;
 
-    /// How long the kernel may answer from its own memory. Above [`Validity::NONE`] only under a
-    /// lease whose recall invalidates the kernel's caches.
-    fn validity(&self, _fid: Fid) -> Validity {
-        Validity::NONE
+    /// For what [`Filesystem::pinned`] ever finds a lease. Asked once, when it is mounted.
+    fn grants(&self) -> Grants {
+        Grants::Nothing
     }
 
-    /// Whether [`Filesystem::validity`] is ever above none: else listing with attributes is wasted
-    /// work, since the kernel asks for each of them again.
-    fn grants_validity(&self) -> bool {
-        false
+    /// How long no names are kept after the kernel had to forget them ([`Notifier::inval_names`]
+    /// says why it should not have to too often).
+    fn names_rest(&self) -> Duration {
+        Duration::from_secs(1)
     }
+
+    /// Called once, before the first request comes: how to take back what was granted.
+    fn attach(&self, _kernel: Notifier) {}
+
+    /// Now. Taken before an answer is made up.
+    fn stamp(&self) -> Stamp {
+        Stamp::default()
+    }
+
+    /// Calls `send`, which writes an answer to the device, while no lease can be revoked, and shows
+    /// it which leases count for an answer that was begun at `stamp`.
+    ///
+    /// `send` neither blocks nor calls back. A read lock here, and the write lock for the moment in
+    /// which a lease is forgotten, is all there is to it.
+    fn pinned<R>(&self, _stamp: Stamp, send: impl FnOnce(&dyn Leases) -> R) -> R {
+        send(&NoLeases)
+    }
+
+    /// The kernel has forgotten the inode, so a lease on it is of no more use to it. It may learn
+    /// of it again at any time: giving the lease back is a revocation as any other.
+    fn forgotten(&self, _fid: Fid) {}
 
     fn lookup(&self, dir: Fid, name: &Name) -> impl Answering<Attr>;
     fn lookup_parent(&self, dir: Fid) -> impl Answering<Attr>;
@@ -142,17 +164,3 @@ pub trait Filesystem: Send + Sync + 'static {
 /// An answer in the making.
 pub trait Answering<T>: Future<Output = Result<T, Errno>> + Send {}
 impl<T, F: Future<Output = Result<T, Errno>> + Send> Answering<T> for F {}
-
-/// How long the kernel may use what it was told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Validity {
-    /// That a name leads to an inode.
-    pub entry: Duration,
-    /// The inode's attributes.
-    pub attr: Duration,
-}
-
-impl Validity {
-    /// Ask every time.
-    pub const NONE: Self = Self { entry: Duration::ZERO, attr: Duration::ZERO };
-}

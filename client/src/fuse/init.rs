@@ -9,6 +9,8 @@ use super::abi::output::{InitOut, OutHeader};
 use super::abi::{MAJOR, MINOR, MINOR_MIN};
 use super::buffer::{BufferPool, MAX_WRITE_BYTES};
 use super::device::{Closed, Transport};
+use super::lease::Grants;
+use super::notifier;
 use super::options::LockScope;
 use super::request::decode_init;
 
@@ -57,13 +59,16 @@ impl From<Closed> for InitError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Negotiated {
     pub(super) flags: Init,
+    /// What the kernel may be granted.
+    pub(super) grants: Grants,
 }
 
 /// Flags that are taken when the kernel offers them.
 ///
 /// Not among them: `WRITEBACK_CACHE` (the kernel would trust its own size and mtime over the
-/// server's), `CACHE_SYMLINKS` (nobody would invalidate them), `NO_OPEN_SUPPORT` (opens count).
-fn wanted(locks: LockScope, readdirplus: bool) -> Init {
+/// server's), `NO_OPEN_SUPPORT` (opens count), `READDIRPLUS_AUTO` (who lists first and asks for
+/// attributes then would have them for the first page only).
+fn wanted(locks: LockScope, grants: Grants) -> Init {
     let mut flags = Init::ASYNC_READ
         | Init::ATOMIC_O_TRUNC
         | Init::EXPORT_SUPPORT
@@ -83,8 +88,12 @@ fn wanted(locks: LockScope, readdirplus: bool) -> Init {
     if locks != LockScope::Local {
         flags |= Init::POSIX_LOCKS | Init::FLOCK_LOCKS;
     }
-    if readdirplus {
-        flags |= Init::DO_READDIRPLUS | Init::READDIRPLUS_AUTO;
+    if grants != Grants::Nothing {
+        // A link never leads elsewhere.
+        flags |= Init::CACHE_SYMLINKS;
+    }
+    if grants == Grants::All {
+        flags |= Init::DO_READDIRPLUS;
     }
     flags
 }
@@ -94,7 +103,7 @@ pub(super) fn handshake(
     device: &dyn Transport,
     pool: &BufferPool,
     locks: LockScope,
-    readdirplus: bool,
+    grants: Grants,
 ) -> Result<Negotiated, InitError> {
     let mut buffer = pool.get();
     loop {
@@ -106,14 +115,23 @@ pub(super) fn handshake(
             return Err(InitError::TooOld { major: init.major, minor: init.minor });
         }
         let offered = u64::from(init.flags) | (u64::from(flags2) << 32);
-        let flags = wanted(locks, readdirplus) & Init::from_bits_retain(offered);
+        let flags = wanted(locks, grants) & Init::from_bits_retain(offered);
         let out = answer(flags);
         send(device, header.unique, 0, out.as_bytes())?;
         // A newer major version asks again, with ours.
         if init.major == MAJOR {
-            tracing::debug!(minor = init.minor, flags = ?flags, "connected to the kernel");
-            return Ok(Negotiated { flags });
+            let grants = possible(device, grants);
+            tracing::debug!(minor = init.minor, flags = ?flags, ?grants, "connected to the kernel");
+            return Ok(Negotiated { flags, grants });
         }
+    }
+}
+
+/// Names may be kept only by a kernel that can forget them.
+fn possible(device: &dyn Transport, grants: Grants) -> Grants {
+    match grants {
+        Grants::All if !notifier::knows_epochs(device) => Grants::Inodes,
+        Grants::Nothing | Grants::Inodes | Grants::All => grants,
     }
 }
 

@@ -5,54 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use nacre_model::Errno;
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::IntoBytes;
 
 use super::abi::output::OutHeader;
+use super::answer::Body;
 use super::device::Transport;
-
-/// The kernel's own bound on segments of one write.
-const SEGMENTS_MAX: usize = 1024;
-
-/// What a request is answered with when it succeeds.
-#[derive(Debug, Default)]
-pub(super) struct Answer {
-    /// Structures, one after the other.
-    head: Vec<u8>,
-    /// Data behind them, sent from where it lies.
-    data: Vec<Bytes>,
-}
-
-impl Answer {
-    /// Nothing but success.
-    pub(super) fn empty() -> Self {
-        Self::default()
-    }
-
-    /// One structure.
-    pub(super) fn of<T: IntoBytes + Immutable>(value: &T) -> Self {
-        Self { head: value.as_bytes().to_vec(), data: Vec::new() }
-    }
-
-    /// One more structure.
-    #[must_use]
-    pub(super) fn and<T: IntoBytes + Immutable>(mut self, value: &T) -> Self {
-        self.head.extend_from_slice(value.as_bytes());
-        self
-    }
-
-    /// Bytes that were put together already.
-    pub(super) const fn packed(head: Vec<u8>) -> Self {
-        Self { head, data: Vec::new() }
-    }
-
-    /// Data as it lies, in order.
-    pub(super) fn data(mut data: Vec<Bytes>) -> Self {
-        if data.len() >= SEGMENTS_MAX {
-            data = vec![Bytes::from(data.concat())];
-        }
-        Self { head: Vec::new(), data }
-    }
-}
 
 /// The right, and the duty, to answer one request. Dropped without an answer, it answers `EIO`:
 /// so the caller of a task that panicked does not hang.
@@ -75,21 +32,22 @@ impl Reply {
         self.answered = true;
     }
 
-    /// Answers.
-    pub(super) fn send(mut self, answer: Result<Answer, Errno>) {
+    /// Answers. Whether the kernel took it: not if nobody waits any more.
+    pub(super) fn send(mut self, answer: Result<Body, Errno>) -> bool {
         self.answered = true;
         match answer {
-            Ok(answer) => self.write(0, &answer.head, &answer.data),
+            Ok(body) => self.write(0, &body.head, &body.data),
             Err(errno) => self.write(errno.0.saturating_neg(), &[], &[]),
         }
     }
 
-    fn write(&self, error: i32, head: &[u8], data: &[Bytes]) {
+    fn write(&self, error: i32, head: &[u8], data: &[Bytes]) -> bool {
         let body = data.iter().map(Bytes::len).fold(head.len(), usize::saturating_add);
         let len = size_of::<OutHeader>().saturating_add(body);
         let Ok(len) = u32::try_from(len) else {
             tracing::error!(body, "answer longer than the protocol can say");
-            return self.write(Errno::EIO.0.saturating_neg(), &[], &[]);
+            self.write(Errno::EIO.0.saturating_neg(), &[], &[]);
+            return false;
         };
         let header = OutHeader { len, error, unique: self.unique };
         let mut segments = Vec::with_capacity(data.len().saturating_add(2));
@@ -104,7 +62,9 @@ impl Reply {
                     self.write(Errno::EIO.0.saturating_neg(), &[], &[]);
                 }
             }
+            return false;
         }
+        true
     }
 }
 

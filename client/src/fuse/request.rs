@@ -37,7 +37,7 @@ pub(super) enum Target {
 #[derive(Debug)]
 pub(super) enum Op {
     Lookup(Target),
-    Forget,
+    Forget(Vec<wire::ForgetOne>),
     Getattr,
     Statx,
     Setattr(wire::SetattrIn),
@@ -87,7 +87,7 @@ pub(super) fn decode(message: &[u8], negotiated: Init) -> Option<Request> {
             payload = range;
             Op::Write(args)
         }),
-        Some(opcode) => names(opcode, &mut cursor, negotiated),
+        Some(opcode) => names(opcode, &mut cursor, negotiated, header.nodeid),
     };
     Some(Request { header, op, payload })
 }
@@ -105,7 +105,7 @@ fn write(cursor: &mut Cursor<'_>, len: usize) -> Result<(wire::WriteIn, Range<us
 
 /// Operations on names; the rest goes on to [`files`].
 #[expect(clippy::wildcard_enum_match_arm, reason = "the other half is decoded elsewhere")]
-fn names(opcode: Opcode, at: &mut Cursor<'_>, negotiated: Init) -> Result<Op, Errno> {
+fn names(opcode: Opcode, at: &mut Cursor<'_>, negotiated: Init, nodeid: u64) -> Result<Op, Errno> {
     Ok(match opcode {
         Opcode::Lookup => Op::Lookup(target(at)?),
         Opcode::Symlink => {
@@ -135,7 +135,7 @@ fn names(opcode: Opcode, at: &mut Cursor<'_>, negotiated: Init) -> Result<Op, Er
             Op::Getxattr { name: Bytes::copy_from_slice(at.string()?), size: args.size }
         }
         Opcode::Removexattr => Op::Removexattr { name: Bytes::copy_from_slice(at.string()?) },
-        other => files(other, at)?,
+        other => files(other, at, nodeid)?,
     })
 }
 
@@ -169,9 +169,13 @@ fn setxattr(at: &mut Cursor<'_>, negotiated: Init) -> Result<Op, Errno> {
 
 /// Operations on inodes and open files.
 #[expect(clippy::wildcard_enum_match_arm, reason = "what has no arm here is not supported")]
-fn files(opcode: Opcode, at: &mut Cursor<'_>) -> Result<Op, Errno> {
+fn files(opcode: Opcode, at: &mut Cursor<'_>, nodeid: u64) -> Result<Op, Errno> {
     Ok(match opcode {
-        Opcode::Forget | Opcode::BatchForget => Op::Forget,
+        Opcode::Forget => Op::Forget(vec![wire::ForgetOne {
+            nodeid,
+            lookups: at.take::<wire::ForgetIn>()?.lookups,
+        }]),
+        Opcode::BatchForget => forgets(at)?,
         Opcode::Getattr => Op::Getattr,
         Opcode::Statx => Op::Statx,
         Opcode::Setattr => Op::Setattr(at.take()?),
@@ -209,6 +213,12 @@ fn files(opcode: Opcode, at: &mut Cursor<'_>) -> Result<Op, Errno> {
         // ACCESS: the kernel checks permissions itself. POLL: every file is always ready.
         _ => return Err(Errno::ENOSYS),
     })
+}
+
+fn forgets(at: &mut Cursor<'_>) -> Result<Op, Errno> {
+    let args: wire::BatchForgetIn = at.take()?;
+    // As many as are announced, but no more than there are.
+    Ok(Op::Forget((0..args.count).map_while(|_| at.take().ok()).collect()))
 }
 
 /// What `ioctl` says where there is no such operation.

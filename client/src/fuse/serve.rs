@@ -1,6 +1,6 @@
 //! The life of a mount.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use nacre_node::Scope;
@@ -8,9 +8,10 @@ use nacre_node::tasks::Blocking;
 
 use super::buffer::BufferPool;
 use super::channel::Readers;
-use super::device::Closed;
+use super::device::{Closed, Device, Transport};
 use super::fs::Filesystem;
 use super::init::{InitError, handshake};
+use super::lease::Grants;
 use super::mount::{self, MountError, Unmounted};
 use super::options::MountOptions;
 use super::readahead;
@@ -77,17 +78,20 @@ pub async fn mount_and_serve<F: Filesystem>(
 ) -> Result<Ended, ServeError> {
     let blocking = Blocking::threads(BLOCKING_CALLS);
     let pool = BufferPool::default();
-    let readdirplus = fs.grants_validity();
+    let grants = fs.grants();
     let buffers = pool.clone();
     let (device, negotiated, options) = blocking
         .run(move || {
             let device = mount::mount(&mut options)?;
-            let negotiated = handshake(&device, &buffers, options.locks, readdirplus)?;
+            let negotiated = handshake(&device, &buffers, options.locks, grants)?;
             Ok::<_, ServeError>((device, negotiated, options))
         })
         .await?;
     let requests = Scope::new();
-    let session = Arc::new(Session::new(fs, negotiated, options.locks));
+    let device = Arc::new(device);
+    let queue: Weak<dyn Transport> = Arc::<Device>::downgrade(&device);
+    let session = Arc::new(Session::new(fs, negotiated, options.locks, (queue, requests.clone())));
+    keep_unleased_pages_short(&session, &requests);
     let mut readers =
         Readers::start(device, session, pool, requests.clone()).map_err(ServeError::Start)?;
     tune(&blocking, &options).await;
@@ -101,6 +105,15 @@ pub async fn mount_and_serve<F: Filesystem>(
     match (finished, ended) {
         (Err(_), Ok(Ended::Unmounted)) => Ok(Ended::Busy),
         (_, ended) => ended,
+    }
+}
+
+fn keep_unleased_pages_short<F: Filesystem>(session: &Arc<Session<F>>, scope: &Scope) {
+    if session.grants != Grants::Nothing {
+        let session = Arc::clone(session);
+        scope.spawn("drop pages without a lease", async move {
+            session.unleased.keep_dropping(&session.kernel).await;
+        });
     }
 }
 

@@ -1,25 +1,32 @@
 //! One mount: what all its requests share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use nacre_model::{Attr, Errno, Fid};
+use bytes::Bytes;
+use nacre_model::{Errno, Fid};
+use nacre_node::Scope;
+use tokio::runtime::Handle;
 
 use super::abi::flags::RELEASE_FLOCK_UNLOCK;
-use super::abi::input::InHeader;
+use super::abi::input::{ForgetOne, InHeader};
+use super::answer::Answer;
+use super::device::Transport;
 use super::dirstream::DirStream;
-use super::encode;
 use super::flock_closes::{FlockClose, FlockCloses};
 use super::fs::Filesystem;
 use super::handles::Handles;
 use super::init::Negotiated;
 use super::interrupt::{Interruptible, Interrupts};
+use super::kept::Kept;
+use super::lease::Grants;
+use super::linking::{self, Linked};
 use super::nodes::Nodes;
+use super::notifier::Notifier;
 use super::options::LockScope;
 use super::posix_holders::PosixHolders;
-use super::reply::Answer;
 use super::request::Op;
+use super::unleased::Unleased;
 use crate::types::Caller;
-use bytes::Bytes;
 
 /// One mount.
 #[derive(Debug)]
@@ -33,6 +40,13 @@ pub(super) struct Session<F: Filesystem> {
     pub(super) flock_closes: FlockCloses,
     pub(super) locks: LockScope,
     pub(super) negotiated: Negotiated,
+    /// No more than the kernel can be made to forget.
+    pub(super) grants: Grants,
+    pub(super) kept: Arc<Kept>,
+    pub(super) unleased: Unleased,
+    pub(super) kernel: Notifier,
+    /// Of what goes on beside the requests.
+    scope: Scope,
 }
 
 /// One request, as the operations see it.
@@ -49,11 +63,25 @@ pub(super) struct Call {
 }
 
 impl<F: Filesystem> Session<F> {
-    pub(super) fn new(fs: F, negotiated: Negotiated, locks: LockScope) -> Self {
+    pub(super) fn new(
+        fs: F,
+        negotiated: Negotiated,
+        locks: LockScope,
+        (queue, scope): (Weak<dyn Transport>, Scope),
+    ) -> Self {
         let nodes = Nodes::new(fs.root());
+        let kept = Arc::new(Kept::new(fs.names_rest()));
+        let epochs = negotiated.grants == Grants::All;
+        let kernel = Notifier::new(queue, nodes, Arc::clone(&kept), epochs);
+        fs.attach(kernel.clone());
         Self {
             fs,
             nodes,
+            kept,
+            unleased: Unleased::default(),
+            kernel,
+            scope,
+            grants: negotiated.grants,
             files: Handles::default(),
             dirs: Handles::default(),
             interrupts: Interrupts::default(),
@@ -78,9 +106,43 @@ impl<F: Filesystem> Session<F> {
         }
     }
 
-    /// Answers with an inode that a name leads to.
-    pub(super) fn entry(&self, attr: &Attr) -> Answer {
-        Answer::of(&encode::entry_out(self.nodes, attr, self.fs.validity(attr.fid)))
+    /// Nodes that the kernel took out of its memory.
+    pub(super) fn forgets(&self, nodes: &[ForgetOne]) {
+        if self.grants == Grants::Nothing {
+            return;
+        }
+        for node in nodes {
+            if linking::is_listing(node.nodeid) {
+                self.linked(node.nodeid);
+            } else {
+                self.forget(self.nodes.fid(node.nodeid), node.lookups);
+            }
+        }
+    }
+
+    /// So many lookups of an inode less.
+    pub(super) fn forget(&self, fid: Fid, lookups: u64) {
+        if self.kept.known.forget(fid, lookups) {
+            self.fs.forgotten(fid);
+        }
+    }
+
+    /// The kernel took a listing up.
+    pub(super) fn linked(&self, number: u64) {
+        if self.kept.linking.end(number) == Linked::Late {
+            let kernel = self.kernel.clone();
+            self.scope.spawn_light(&Handle::current(), async move { kernel.inval_names().await });
+        }
+    }
+
+    /// Attributes of these inodes that were sent before, and are not yet taken up, count no more:
+    /// an operation changed the inodes that the kernel does not compare them with.
+    pub(super) fn changed(&self, fids: &[Fid]) {
+        if self.grants != Grants::Nothing {
+            for fid in fids {
+                self.kernel.overtake(*fid);
+            }
+        }
     }
 
     /// Carries out one request. `data` is the payload of a write.
@@ -110,12 +172,12 @@ impl<F: Filesystem> Session<F> {
             Op::Open(args) => self.open(&call, &args).await,
             Op::Create(args, name) => self.create(&call, &args, name).await,
             Op::Tmpfile(args) => self.tmpfile(&call, &args).await,
-            Op::Read(args) => self.read(&args).await,
-            Op::Write(args) => self.write(&args, data).await,
+            Op::Read(args) => self.read(&call, &args).await,
+            Op::Write(args) => self.write(&call, &args, data).await,
             Op::Flush(args) => self.flush(&call, &args).await,
             Op::Release(args) => self.release(&call, &args).await,
             Op::Fsync(args) => self.fsync(&args).await,
-            Op::Fallocate(args) => self.fallocate(&args).await,
+            Op::Fallocate(args) => self.fallocate(&call, &args).await,
             Op::Lseek(args) => self.lseek(&args).await,
             Op::CopyFileRange { args, wide } => self.copy_file_range(&args, wide).await,
             Op::Readdir { args, plus } => self.readdir(&call, &args, plus).await,
@@ -129,9 +191,11 @@ impl<F: Filesystem> Session<F> {
             Op::Getlk(args) => self.getlk(&call, &args).await,
             Op::Setlk { args, .. } => self.setlk(call, &args).await,
             // Taken care of where they are read.
-            Op::Opendir | Op::Releasedir(_) | Op::Forget | Op::Interrupt { .. } | Op::Destroy => {
-                Err(Errno::ENOSYS)
-            }
+            Op::Opendir
+            | Op::Releasedir(_)
+            | Op::Forget(_)
+            | Op::Interrupt { .. }
+            | Op::Destroy => Err(Errno::ENOSYS),
         }
     }
 }

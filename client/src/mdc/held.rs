@@ -10,18 +10,90 @@ use crate::types::{LockHold, LockKind, LockMode, LockOwner};
 /// Open handles and locks.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
-    handles: BTreeMap<u64, (Fid, bool)>,
+    handles: BTreeMap<u64, Handle>,
     /// Ranges that do not overlap, ascending, of each holder.
     locks: BTreeMap<(Fid, LockKind, u64), Vec<LockHold>>,
 }
 
+/// An open file.
+#[derive(Debug)]
+struct Handle {
+    fid: Fid,
+    write: bool,
+    told: Told,
+}
+
+/// Whether the server knows of an open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It was opened under a lease.
+    No,
+    /// It is being told; `closed`: and has been closed here meanwhile.
+    Asking {
+        closed: bool,
+    },
+    Yes,
+}
+
 impl Held {
-    pub(crate) fn opened(&mut self, handle: u64, fid: Fid, write: bool) {
-        self.handles.insert(handle, (fid, write));
+    pub(crate) fn opened(&mut self, handle: u64, fid: Fid, write: bool, told: Told) {
+        self.handles.insert(handle, Handle { fid, write, told });
     }
 
-    pub(crate) fn closed(&mut self, handle: u64) {
+    /// The file is closed here. True if the server must be told, and [`Held::gone`] called then.
+    pub(crate) fn closed(&mut self, handle: u64) -> bool {
+        let Some(open) = self.handles.get_mut(&handle) else { return false };
+        match &mut open.told {
+            Told::No => {
+                self.handles.remove(&handle);
+                false
+            }
+            Told::Asking { closed } => {
+                *closed = true;
+                false
+            }
+            Told::Yes => true,
+        }
+    }
+
+    /// The server has been told that it is closed.
+    pub(crate) fn gone(&mut self, handle: u64) {
         self.handles.remove(&handle);
+    }
+
+    /// Files that the server does not know to be open, of these inodes or of all: it is being
+    /// told of them now.
+    pub(crate) fn ask(&mut self, of: Option<&[Fid]>) -> Vec<v1::OpenHandle> {
+        let mut asking = Vec::new();
+        for (handle, open) in &mut self.handles {
+            if open.told == Told::No && of.is_none_or(|fids| fids.contains(&open.fid)) {
+                open.told = Told::Asking { closed: false };
+                asking.push(wire_handle(*handle, open));
+            }
+        }
+        asking
+    }
+
+    /// The server has been told, or, unless `known`, has not. Returns what was closed meanwhile,
+    /// for which it must be told that too.
+    pub(crate) fn told(&mut self, handles: &[u64], known: bool) -> Vec<u64> {
+        let mut closed = Vec::new();
+        for handle in handles {
+            let Some(open) = self.handles.get_mut(handle) else { continue };
+            let Told::Asking { closed: over } = open.told else { continue };
+            open.told = if known { Told::Yes } else { Told::No };
+            match (over, known) {
+                (true, true) => closed.push(*handle),
+                (true, false) => drop(self.handles.remove(handle)),
+                (false, _) => {}
+            }
+        }
+        closed
+    }
+
+    /// Whether the inode is open in a way that the server does not know of.
+    pub(crate) fn untold(&self, fid: Fid) -> bool {
+        self.handles.values().any(|open| open.fid == fid && open.told != Told::Yes)
     }
 
     pub(crate) fn locked(&mut self, fid: Fid, lock: LockHold) {
@@ -60,20 +132,18 @@ impl Held {
         }
     }
 
-    /// After an eviction nothing is held any more.
-    pub(crate) fn forget_locks(&mut self) {
+    /// After an eviction no lock is held any more, and the server knows of no open file.
+    pub(crate) fn forget(&mut self) {
         self.locks.clear();
+        for open in self.handles.values_mut() {
+            open.told = Told::No;
+        }
     }
 
+    /// What the server knows of open files.
     pub(crate) fn wire_handles(&self) -> Vec<v1::OpenHandle> {
-        let handles = self.handles.iter();
-        handles
-            .map(|(handle, (fid, write))| v1::OpenHandle {
-                handle: *handle,
-                fid: Some((*fid).into()),
-                write: *write,
-            })
-            .collect()
+        let told = self.handles.iter().filter(|(_, open)| open.told != Told::No);
+        told.map(|(handle, open)| wire_handle(*handle, open)).collect()
     }
 
     pub(crate) fn wire_locks(&self) -> Vec<v1::HeldLock> {
@@ -81,6 +151,10 @@ impl Held {
         all.flat_map(|((fid, _, _), ranges)| ranges.iter().map(|lock| wire_lock(*fid, *lock)))
             .collect()
     }
+}
+
+fn wire_handle(handle: u64, open: &Handle) -> v1::OpenHandle {
+    v1::OpenHandle { handle, fid: Some(open.fid.into()), write: open.write }
 }
 
 /// A lock as the wire has it.

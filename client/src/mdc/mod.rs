@@ -15,18 +15,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use nacre_model::{Attr, Errno, Fid, Layout, Retry};
+use nacre_node::net::Channel;
 use nacre_node::{Peers, Scope};
 use nacre_proto::status::{RemoteError, from_status};
 use nacre_proto::v1;
 use nacre_proto::v1::mds_client::MdsClient;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-pub(crate) use held::wire_lock;
+pub(crate) use held::{Told, wire_lock};
 pub(crate) use session::Session;
 
+use crate::cache::{Cache, Effect, Event, Recalls};
 use crate::types::Caller;
 use crate::{ClientConfig, ClientError, Result};
 use handover::Handover;
@@ -38,6 +40,8 @@ use slots::Slot;
 const ATTEMPT: Duration = Duration::from_secs(20);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// Recalls that were received and not looked at yet.
+const EVENTS: usize = 64;
 
 /// Talks to the MDS for one mount.
 #[derive(Debug)]
@@ -53,6 +57,14 @@ pub(crate) struct Mdc {
     /// One at a time opens the session again.
     reopening: tokio::sync::Mutex<()>,
     pub(crate) held: Mutex<Held>,
+    pub(crate) cache: Arc<Cache>,
+    /// Whether leases are asked for.
+    leases: bool,
+    events: mpsc::Sender<Event>,
+    /// Of the session in force, for whoever has no use for the rest of it.
+    session_id: Arc<AtomicU64>,
+    /// When the newest message was sent that the server is known to have heard.
+    confirmed: Mutex<Instant>,
     waiters: Waiters,
     silent: AtomicBool,
     /// The MDS has answered before: its silence is news.
@@ -70,9 +82,20 @@ pub(crate) struct Changed {
     /// Of the inode that it was about.
     pub(crate) attr: Option<Attr>,
     pub(crate) layout: Option<Layout>,
+    /// On that inode.
+    pub(crate) lease: Option<v1::Lease>,
+    /// Of a create: it was not there before.
+    pub(crate) made: bool,
+    /// Of the directories whose names it changed.
+    pub(crate) directories: Vec<Attr>,
 }
 
 impl Changed {
+    /// What became of the directories, for [`crate::cache::Changing::done`].
+    pub(crate) fn of_directories(&self) -> impl Iterator<Item = (Fid, Effect<'_>)> {
+        self.directories.iter().map(|attr| (attr.fid, Effect::Attr(attr)))
+    }
+
     /// The attributes, where every answer must have them.
     pub(crate) fn attr(self) -> Result<Attr> {
         Ok(nacre_proto::convert::required("attr", self.attr)?)
@@ -89,7 +112,12 @@ enum Attempt<T> {
 
 impl Mdc {
     /// Opens the session; waits for the MDS as long as connecting may take.
-    pub(crate) async fn connect(config: &ClientConfig, peers: Peers) -> Result<Arc<Self>> {
+    pub(crate) async fn connect(
+        config: &ClientConfig,
+        peers: Peers,
+        cache: Arc<Cache>,
+    ) -> Result<(Arc<Self>, Recalls)> {
+        let (events, recalls) = mpsc::channel(EVENTS);
         let mdc = Arc::new(Self {
             peers,
             scope: config.scope.clone(),
@@ -101,6 +129,11 @@ impl Mdc {
             session: RwLock::new(Arc::new(Session::none())),
             reopening: tokio::sync::Mutex::new(()),
             held: Mutex::default(),
+            cache,
+            leases: config.leases,
+            events,
+            session_id: Arc::default(),
+            confirmed: Mutex::new(Instant::now()),
             waiters: Waiters::default(),
             silent: AtomicBool::new(false),
             answered: AtomicBool::new(false),
@@ -124,11 +157,16 @@ impl Mdc {
         }
         mdc.note_answer();
         session::keep(&mdc);
-        Ok(mdc)
+        Ok((mdc, recalls))
     }
 
     pub(crate) fn session(&self) -> Arc<Session> {
         Arc::clone(&self.session.read())
+    }
+
+    /// The number of the session in force, now and later.
+    pub(crate) fn session_id(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.session_id)
     }
 
     /// How often this client was evicted: what it cached before is void.
@@ -313,6 +351,8 @@ impl Mdc {
             gid: caller.gid,
             sync,
             op: Some(op),
+            time: None,
+            new_fid: None,
         };
         let send = |mut mds: MdsClient<Channel>, _: Arc<Session>| {
             let request = request.clone();
@@ -320,14 +360,21 @@ impl Mdc {
         };
         let response = self.persist(op_name, session, None, send).await?;
         drop(slot);
+        let directories = response.directories.into_iter().map(Attr::try_from);
         Ok(Changed {
             attr: response.attr.map(TryInto::try_into).transpose()?,
             layout: response.layout.map(TryInto::try_into).transpose()?,
+            lease: response.lease,
+            made: response.made,
+            directories: directories.collect::<Result<_, _>>()?,
         })
     }
 
-    /// Attributes, and whether another client may be writing.
-    pub(crate) async fn getattr(self: &Arc<Self>, fid: Fid) -> Result<(Attr, bool)> {
+    /// Attributes, the lease that came with them, and whether another client may be writing.
+    pub(crate) async fn getattr(
+        self: &Arc<Self>,
+        fid: Fid,
+    ) -> Result<(Attr, Option<v1::Lease>, bool)> {
         let response = self
             .call("getattr", |mut mds, session| async move {
                 let request = v1::GetattrRequest { fid: Some(fid.into()), session: session.id };
@@ -335,6 +382,6 @@ impl Mdc {
             })
             .await?;
         let attr = nacre_proto::convert::required("attr", response.attr)?;
-        Ok((attr.try_into()?, response.other_writers))
+        Ok((attr.try_into()?, response.lease, response.other_writers))
     }
 }

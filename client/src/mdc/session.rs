@@ -1,6 +1,6 @@
 //! The session with the MDS: opened, kept alive, opened again when the server was restarted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,10 +11,12 @@ use nacre_proto::v1;
 use nacre_proto::v1::session_down::Event;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Mdc;
 use super::slots::Slots;
+use crate::cache::Event as CacheEvent;
 use crate::{ClientError, Result};
 
 const BEAT: Duration = Duration::from_secs(1);
@@ -22,6 +24,10 @@ const BEAT: Duration = Duration::from_secs(1);
 const STREAM_SILENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is looked whether leases may still be used.
+const WATCH: Duration = Duration::from_millis(250);
+/// Heartbeats without an echo that are remembered.
+const BEATS_MAX: usize = 16;
 
 /// A session as the server confirmed it.
 #[derive(Debug)]
@@ -31,13 +37,17 @@ pub(crate) struct Session {
     /// Bytes of a file that live in its inode.
     pub(crate) inline_max: u64,
     pub(super) slots: Arc<Slots>,
-    boot_id: u64,
+    /// Of the server's process: another one after a restart.
+    pub(crate) boot_id: u64,
+    /// Without a word for so long the server ends the session.
+    lease: Duration,
 }
 
 impl Session {
     /// Before the first one.
     pub(super) fn none() -> Self {
-        Self { id: 0, root: Fid::ROOT, inline_max: 0, slots: Slots::new(1), boot_id: 0 }
+        let slots = Slots::new(1);
+        Self { id: 0, root: Fid::ROOT, inline_max: 0, slots, boot_id: 0, lease: Duration::ZERO }
     }
 }
 
@@ -45,6 +55,34 @@ impl Session {
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     by_cookie: Mutex<BTreeMap<u64, (v1::HeldLock, oneshot::Sender<()>)>>,
+}
+
+/// Heartbeats of one stream that were not echoed yet.
+#[derive(Debug, Default)]
+struct Beats {
+    last: u64,
+    sent: VecDeque<(u64, Instant)>,
+}
+
+impl Beats {
+    fn next(&mut self) -> u64 {
+        self.last = self.last.wrapping_add(1);
+        if self.sent.len() >= BEATS_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((self.last, Instant::now()));
+        self.last
+    }
+
+    /// When that one was sent.
+    fn echoed(&mut self, beat: u64) -> Option<Instant> {
+        while let Some((number, sent)) = self.sent.pop_front() {
+            if number == beat {
+                return Some(sent);
+            }
+        }
+        None
+    }
 }
 
 /// Why the stream ended.
@@ -63,6 +101,7 @@ impl Mdc {
     }
 
     async fn reopen_locked(&self) -> Result<()> {
+        let leases_held = self.cache.claims();
         let request = {
             let held = self.held.lock();
             v1::OpenSessionRequest {
@@ -72,10 +111,13 @@ impl Mdc {
                 hostname: self.hostname.clone(),
                 handles: held.wire_handles(),
                 locks: held.wire_locks(),
+                leases: self.leases,
+                leases_held,
             }
         };
         let mut mds = self.peers.mds()?;
         let op = "open session";
+        let begun = Instant::now();
         let response = tokio::time::timeout(OPEN_TIMEOUT, mds.open_session(request))
             .await
             .map_err(|_| ClientError::MdsSilent { op })?
@@ -84,9 +126,16 @@ impl Mdc {
         let root = nacre_proto::convert::required("root", response.root)?.into();
         let mut session = self.session.write();
         let same = session.id == response.session;
+        if !same {
+            let lost = self.cache.begin(response.session);
+            self.lost(lost);
+        }
         if same && session.boot_id == response.mds_boot_id {
+            drop(session);
+            self.confirmed(begun);
             return Ok(());
         }
+        self.session_id.store(response.session, Ordering::Release);
         let slots = if same { Arc::clone(&session.slots) } else { Slots::new(response.slots) };
         *session = Arc::new(Session {
             id: response.session,
@@ -94,7 +143,10 @@ impl Mdc {
             inline_max: response.inline_max.into(),
             slots,
             boot_id: response.mds_boot_id,
+            lease: Duration::from_millis(response.lease_ms.into()),
         });
+        drop(session);
+        self.confirmed(begun);
         Ok(())
     }
 
@@ -204,8 +256,50 @@ impl Mdc {
         tracing::error!(reason, "evicted by the mds: unwritten data and locks are lost");
         self.incarnation.fetch_add(1, Ordering::AcqRel);
         self.evictions.fetch_add(1, Ordering::AcqRel);
-        self.held.lock().forget_locks();
+        self.held.lock().forget();
         self.waiters.by_cookie.lock().clear();
+        let lost = self.cache.begin(0);
+        self.lost(lost);
+    }
+
+    /// What was held is void. Whoever takes care of that is told without waiting: nothing is
+    /// answered by it any more.
+    fn lost(&self, fids: Vec<Fid>) {
+        self.tell(CacheEvent::Lost(fids));
+    }
+
+    fn tell(&self, event: CacheEvent) {
+        let events = self.events.clone();
+        self.scope.spawn("lease-event", async move {
+            // Nobody listens any more when the client is ending.
+            drop(events.send(event).await);
+        });
+    }
+
+    /// The server has said that it heard what was sent at `sent`.
+    fn confirmed(&self, sent: Instant) {
+        let lease = self.session().lease;
+        *self.confirmed.lock() = sent;
+        if sent.elapsed() < trusted(lease) {
+            self.cache.resume();
+        }
+    }
+
+    /// Stops the use of leases when they may be gone.
+    fn watch_confirmation(&self) {
+        let lease = self.session().lease;
+        let confirmed = *self.confirmed.lock();
+        if !lease.is_zero() && confirmed.elapsed() >= trusted(lease) {
+            self.suspend();
+        }
+    }
+
+    /// The server has not been heard of for so long that leases must not be used any more.
+    fn suspend(&self) {
+        if self.leases && self.cache.suspend() {
+            tracing::warn!("mds is silent: nothing is answered from the cache until it is back");
+            self.tell(CacheEvent::Suspended);
+        }
     }
 
     /// Lock requests whose grant may have been lost with a stream are made again.
@@ -255,22 +349,22 @@ impl Mdc {
         self.ask_again_for_locks(&session).await;
         let mut tick = tokio::time::interval(BEAT);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut beat = 1;
-        let mut heard = tokio::time::Instant::now();
+        let mut beats = Beats::default();
+        let mut heard = Instant::now();
         loop {
             let message = tokio::select! {
                 message = down.message() => message,
                 _ = tick.tick() => {
                     let silent = heard.elapsed() > STREAM_SILENCE;
+                    let beat = beats.next();
                     let sent = up.try_send(v1::SessionUp { session: session.id, beat });
-                    beat = beat.wrapping_add(1);
                     if silent || matches!(sent, Err(mpsc::error::TrySendError::Closed(_))) {
                         return Ok(Ended::Broken);
                     }
                     continue;
                 }
             };
-            heard = tokio::time::Instant::now();
+            heard = Instant::now();
             match message.map_err(|status| from_status(&status))? {
                 Some(message) if message.mds_boot_id != session.boot_id => {
                     return Ok(Ended::Broken);
@@ -282,15 +376,37 @@ impl Mdc {
                     self.evicted(&evicted.reason);
                     return Ok(Ended::Evicted);
                 }
-                Some(v1::SessionDown { event: Some(Event::Beat(_)) | None, .. }) => {}
+                Some(v1::SessionDown { event: Some(Event::Beat(echo)), .. }) => {
+                    if let Some(sent) = beats.echoed(echo.beat) {
+                        self.confirmed(sent);
+                    }
+                }
+                Some(v1::SessionDown { event: Some(Event::Recall(recall)), .. }) => {
+                    // Nobody listens any more when the client is ending.
+                    drop(self.events.send(CacheEvent::Recall(recall)).await);
+                }
+                Some(v1::SessionDown { event: None, .. }) => {}
                 None => return Ok(Ended::Broken),
             }
         }
     }
 }
 
+/// How long leases are used without a word from the server: two thirds of the time after which it
+/// gives them to others. The rest is for clocks and for what is on its way.
+fn trusted(lease: Duration) -> Duration {
+    lease * 2 / 3
+}
+
 /// Keeps the session alive for as long as the scope lives.
 pub(super) fn keep(mdc: &Arc<Mdc>) {
+    let watcher = Arc::clone(mdc);
+    mdc.scope.spawn("lease-watch", async move {
+        loop {
+            tokio::time::sleep(WATCH).await;
+            watcher.watch_confirmation();
+        }
+    });
     let keeper = Arc::clone(mdc);
     mdc.scope.spawn("session-keeper", async move {
         loop {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 
-use nacre_client::fuse::{Ended, MountError, MountOptions, ServeError, Validity, mount_and_serve};
+use nacre_client::fuse::{Ended, Grants, MountError, MountOptions, ServeError, mount_and_serve};
 use nacre_node::Scope;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -46,7 +46,7 @@ fn what_a_killed_process_left_is_cleared_by_the_next_mount() {
     if !is_root() {
         return;
     }
-    let made = Mounted::with(Validity::NONE, |options| {
+    let made = Mounted::with(Grants::Nothing, |options| {
         let device = rustix::fs::open("/dev/fuse", OFlags::RDWR, Mode::empty()).unwrap();
         let data = format!("fd={},rootmode=40000,user_id=0,group_id=0\0", device.as_raw_fd());
         let data = std::ffi::CStr::from_bytes_with_nul(data.as_bytes()).unwrap();
@@ -65,7 +65,7 @@ fn what_a_killed_process_left_is_cleared_by_the_next_mount() {
 
 #[test]
 fn a_mount_shows_its_source_and_a_type_of_its_own_and_obeys_read_only() {
-    let Some(mount) = Mounted::with(Validity::NONE, |options| {
+    let Some(mount) = Mounted::with(Grants::Nothing, |options| {
         options.source = "host:1,other:2:/fs/sub".to_owned();
         options.flags |= MountFlags::RDONLY;
     }) else {
@@ -86,7 +86,7 @@ fn a_mount_point_that_is_missing_or_a_file_is_named() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let attempt = |target: std::path::PathBuf| {
         let options = MountOptions::new("memory", target);
-        let serve = mount_and_serve(MemFs::new(Validity::NONE), options, Scope::new(), || {});
+        let serve = mount_and_serve(MemFs::new(Grants::Nothing), options, Scope::new(), || {});
         runtime.block_on(serve).unwrap_err()
     };
     let missing = attempt(folder.path().join("missing"));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nacre_client::fuse::{Ended, MountOptions, ServeError, Validity, mount_and_serve};
+use nacre_client::fuse::{Ended, Grants, MountOptions, ServeError, mount_and_serve};
 use nacre_node::Scope;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -24,10 +24,10 @@ pub(crate) struct Mounted {
 impl Mounted {
     /// `None`, and a word on it, where there is no FUSE.
     pub(crate) fn new() -> Option<Self> {
-        Self::with(Validity::NONE, |_| {})
+        Self::with(crate::GRANTS, |_| {})
     }
 
-    pub(crate) fn with(validity: Validity, change: impl FnOnce(&mut MountOptions)) -> Option<Self> {
+    pub(crate) fn with(grants: Grants, change: impl FnOnce(&mut MountOptions)) -> Option<Self> {
         if !Path::new("/dev/fuse").exists() {
             eprintln!("SKIPPED: no /dev/fuse here");
             return None;
@@ -41,7 +41,7 @@ impl Mounted {
         let mut options = MountOptions::new("memory", folder.path());
         options.allow_other = rustix::process::geteuid().is_root();
         change(&mut options);
-        let fs = MemFs::new(validity);
+        let fs = MemFs::new(grants);
         let stop = Scope::new();
         let (tell, ready) = std::sync::mpsc::sync_channel(1);
         let serve =

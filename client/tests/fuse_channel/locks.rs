@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 
 use nacre_client::LockKind;
-use nacre_client::fuse::{LockScope, Validity};
+use nacre_client::fuse::{Grants, LockScope};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
@@ -62,7 +62,7 @@ fn posix_locks_are_dropped_by_the_close_of_any_descriptor() {
 
 #[test]
 fn with_noflock_locking_is_refused_and_with_localflock_the_kernel_does_it() {
-    let without = Mounted::with(Validity::NONE, |options| options.locks = LockScope::None);
+    let without = Mounted::with(Grants::Nothing, |options| options.locks = LockScope::None);
     let Some(mount) = without else { return };
     let file = File::create(mount.path("file")).unwrap();
     let refused = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
@@ -70,7 +70,7 @@ fn with_noflock_locking_is_refused_and_with_localflock_the_kernel_does_it() {
     drop(file);
     drop(mount);
 
-    let local = Mounted::with(Validity::NONE, |options| options.locks = LockScope::Local);
+    let local = Mounted::with(Grants::Nothing, |options| options.locks = LockScope::Local);
     let Some(mount) = local else { return };
     let file = File::create(mount.path("file")).unwrap();
     rustix::fs::flock(&file, FlockOperation::LockExclusive).unwrap();

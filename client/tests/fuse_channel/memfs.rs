@@ -1,33 +1,22 @@
 //! A file system in memory: no more than the channel's tests look at.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use nacre_client::fuse::{Filesystem, Validity};
+use nacre_client::fuse::{Filesystem, Grants, Leases, Notifier, Stamp};
 use nacre_client::{
-    AllocateMode, Caller, CreateKind, DirEntry, DirPage, LockHold, LockKind, LockOwner, NewNode,
-    OpenFlags, RenameFlags, SeekFrom, SetAttr, SetTime, StatFs, WriteFlags, XattrSet,
+    AllocateMode, Caller, DirEntry, DirPage, LockHold, LockKind, LockOwner, NewNode, OpenFlags,
+    RenameFlags, SeekFrom, SetAttr, SetTime, StatFs, WriteFlags, XattrSet,
 };
-use nacre_model::{Attr, Errno, Fid, FileKind, Name, Timestamp};
+use nacre_model::{Attr, Errno, Fid, FileKind, Name};
 use parking_lot::Mutex;
 
+use crate::memleases::MemLeases;
 use crate::memlocks::MemLocks;
+use crate::memstate::{State, file_attr};
 
 type Result<T> = std::result::Result<T, Errno>;
-
-/// Birth time of every inode.
-pub(crate) const BTIME: Timestamp = Timestamp { secs: 1_000_000_007, nanos: 7 };
-
-#[derive(Debug)]
-struct Inode {
-    attr: Attr,
-    data: Vec<u8>,
-    entries: BTreeMap<u64, (Name, Fid)>,
-    parent: Fid,
-    target: Bytes,
-    xattrs: BTreeMap<Vec<u8>, Bytes>,
-}
 
 /// What the tests look at afterwards.
 #[derive(Debug, Default)]
@@ -44,45 +33,18 @@ pub(crate) struct Seen {
     pub(crate) released: usize,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    inodes: HashMap<Fid, Inode>,
-    next: u32,
-    next_cookie: u64,
-}
-
 /// Cloning shares it.
 #[derive(Debug, Clone)]
 pub(crate) struct MemFs {
     state: Arc<Mutex<State>>,
     pub(crate) seen: Arc<Mutex<Seen>>,
     pub(crate) locks: Arc<MemLocks>,
-    validity: Validity,
-}
-
-fn file_attr(fid: Fid, kind: FileKind, perm: u32, caller: Caller) -> Attr {
-    let now = Timestamp { secs: 1_700_000_000, nanos: 1 };
-    Attr {
-        fid,
-        kind,
-        perm,
-        nlink: if kind == FileKind::Directory { 2 } else { 1 },
-        uid: caller.uid,
-        gid: caller.gid,
-        rdev: 0,
-        size: 0,
-        blocks: 0,
-        atime: now,
-        mtime: now,
-        ctime: now,
-        btime: BTIME,
-        size_lazy: false,
-        layout_gen: 0,
-    }
+    pub(crate) leases: Arc<MemLeases>,
+    grants: Grants,
 }
 
 impl MemFs {
-    pub(crate) fn new(validity: Validity) -> Self {
+    pub(crate) fn new(grants: Grants) -> Self {
         let mut state = State { next: 1, next_cookie: 3, ..State::default() };
         let attr = file_attr(Fid::ROOT, FileKind::Directory, 0o755, Caller::default());
         state.add(attr, Fid::ROOT, Bytes::new());
@@ -90,76 +52,41 @@ impl MemFs {
             state: Arc::new(Mutex::new(state)),
             seen: Arc::default(),
             locks: Arc::default(),
-            validity,
+            leases: Arc::default(),
+            grants,
         }
     }
 }
 
-impl State {
-    fn add(&mut self, attr: Attr, parent: Fid, target: Bytes) {
-        let fid = attr.fid;
-        let inode = Inode {
-            data: Vec::new(),
-            entries: BTreeMap::new(),
-            xattrs: BTreeMap::new(),
-            attr,
-            parent,
-            target,
-        };
-        self.inodes.insert(fid, inode);
+impl MemFs {
+    pub(crate) fn find(&self, dir: Fid, name: &Name) -> Result<Attr> {
+        let mut state = self.state.lock();
+        let (_, fid) = state.find(dir, name)?;
+        Ok(state.inode(fid)?.attr.clone())
     }
 
-    fn inode(&mut self, fid: Fid) -> Result<&mut Inode> {
-        self.inodes.get_mut(&fid).ok_or(Errno::ESTALE)
+    fn content(&self, file: Fid, offset: u64, len: u64) -> Result<Vec<Bytes>> {
+        let mut state = self.state.lock();
+        let data = &state.inode(file)?.data;
+        let at = |offset: u64| usize::try_from(offset).map_or(data.len(), |o| o.min(data.len()));
+        let part = &data[at(offset)..at(offset.saturating_add(len))];
+        // In small pieces, so that answers have many.
+        Ok(part.chunks(50_000).map(Bytes::copy_from_slice).collect())
     }
 
-    fn find(&mut self, dir: Fid, name: &Name) -> Result<(u64, Fid)> {
-        let entries = &self.inode(dir)?.entries;
-        let found = entries.iter().find(|(_, (other, _))| other == name);
-        found.map(|(cookie, (_, fid))| (*cookie, *fid)).ok_or(Errno::ENOENT)
-    }
-
-    fn make(&mut self, caller: Caller, dir: Fid, node: &NewNode) -> Attr {
-        self.next += 1;
-        let fid = Fid { seq: Fid::SEQ_NORMAL, oid: self.next, ver: 0 };
-        let kind = node.kind.file_kind();
-        let mut attr = file_attr(fid, kind, node.perm & !node.umask, caller);
-        let mut target = Bytes::new();
-        match &node.kind {
-            CreateKind::CharDevice(device) | CreateKind::BlockDevice(device) => {
-                attr.rdev = *device;
-            }
-            CreateKind::Symlink(to) => {
-                attr.size = to.len() as u64;
-                target = Bytes::from(to.clone());
-            }
-            CreateKind::Regular | CreateKind::Directory | CreateKind::Fifo | CreateKind::Socket => {
-            }
+    fn page(&self, dir: Fid, cookie: u64) -> Result<DirPage> {
+        const PAGE: usize = 1_000;
+        let mut state = self.state.lock();
+        let parent = state.inode(dir)?.parent;
+        let behind = state.inode(dir)?.entries.range(cookie + 1..);
+        let listed: Vec<_> = behind.take(PAGE).map(|(at, to)| (*at, to.clone())).collect();
+        let eof = listed.len() < PAGE;
+        let mut entries = Vec::new();
+        for (cookie, (name, fid)) in listed {
+            let attr = state.inode(fid)?.attr.clone();
+            entries.push(DirEntry { name, cookie, fid, kind: attr.kind, attr: Some(attr) });
         }
-        self.add(attr.clone(), dir, target);
-        attr
-    }
-
-    fn enter(&mut self, dir: Fid, name: &Name, fid: Fid) -> Result<()> {
-        let cookie = self.next_cookie;
-        self.next_cookie += 1;
-        self.inode(dir)?.entries.insert(cookie, (name.clone(), fid));
-        Ok(())
-    }
-
-    fn resize(&mut self, fid: Fid, size: u64) -> Result<()> {
-        let inode = self.inode(fid)?;
-        inode.data.resize(usize::try_from(size).map_err(|_| Errno::EFBIG)?, 0);
-        inode.attr.size = size;
-        Ok(())
-    }
-
-    fn remove(&mut self, dir: Fid, name: &Name) -> Result<()> {
-        let (cookie, fid) = self.find(dir, name)?;
-        self.inode(dir)?.entries.remove(&cookie);
-        let inode = self.inode(fid)?;
-        inode.attr.nlink = inode.attr.nlink.saturating_sub(1);
-        Ok(())
+        Ok(DirPage { entries, eof, parent })
     }
 }
 
@@ -170,19 +97,36 @@ impl Filesystem for MemFs {
         Fid::ROOT
     }
 
-    fn validity(&self, _fid: Fid) -> Validity {
-        self.validity
+    fn grants(&self) -> Grants {
+        self.grants
     }
 
-    fn grants_validity(&self) -> bool {
-        self.validity != Validity::NONE
+    fn names_rest(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn attach(&self, kernel: Notifier) {
+        self.leases.attach(kernel);
+    }
+
+    fn stamp(&self) -> Stamp {
+        self.leases.stamp()
+    }
+
+    fn pinned<R>(&self, stamp: Stamp, send: impl FnOnce(&dyn Leases) -> R) -> R {
+        self.leases.pinned(stamp, send)
+    }
+
+    fn forgotten(&self, fid: Fid) {
+        self.leases.forgotten(fid);
     }
 
     async fn lookup(&self, dir: Fid, name: &Name) -> Result<Attr> {
         assert_ne!(name.as_bytes(), b"panic", "a test asked for this panic");
-        let mut state = self.state.lock();
-        let (_, fid) = state.find(dir, name)?;
-        Ok(state.inode(fid)?.attr.clone())
+        self.leases.ask("lookup");
+        let found = self.find(dir, name);
+        self.leases.made_up("lookup").await;
+        found
     }
 
     async fn lookup_parent(&self, dir: Fid) -> Result<Attr> {
@@ -192,7 +136,10 @@ impl Filesystem for MemFs {
     }
 
     async fn getattr(&self, fid: Fid) -> Result<Attr> {
-        Ok(self.state.lock().inode(fid)?.attr.clone())
+        self.leases.ask("getattr");
+        let attr = self.state.lock().inode(fid).map(|inode| inode.attr.clone());
+        self.leases.made_up("getattr").await;
+        attr
     }
 
     async fn setattr(
@@ -291,6 +238,7 @@ impl Filesystem for MemFs {
             state.remove(to.0, to.1)?;
         }
         state.inode(from.0)?.entries.remove(&cookie);
+        state.changed(from.0)?;
         state.enter(to.0, to.1, fid)
     }
 
@@ -299,18 +247,10 @@ impl Filesystem for MemFs {
     }
 
     async fn readdir(&self, dir: Fid, cookie: u64, _max: u32, _plus: bool) -> Result<DirPage> {
-        const PAGE: usize = 100;
-        let mut state = self.state.lock();
-        let parent = state.inode(dir)?.parent;
-        let behind = state.inode(dir)?.entries.range(cookie + 1..);
-        let listed: Vec<_> = behind.take(PAGE).map(|(at, to)| (*at, to.clone())).collect();
-        let eof = listed.len() < PAGE;
-        let mut entries = Vec::new();
-        for (cookie, (name, fid)) in listed {
-            let attr = state.inode(fid)?.attr.clone();
-            entries.push(DirEntry { name, cookie, fid, kind: attr.kind, attr: Some(attr) });
-        }
-        Ok(DirPage { entries, eof, parent })
+        self.leases.ask("readdir");
+        let page = self.page(dir, cookie);
+        self.leases.made_up("readdir").await;
+        page
     }
 
     async fn fsyncdir(&self, _dir: Fid) -> Result<()> {
@@ -366,6 +306,7 @@ impl Filesystem for MemFs {
     }
 
     async fn open(&self, _caller: Caller, fid: Fid, flags: OpenFlags) -> Result<Fid> {
+        self.leases.ask("open");
         if flags.contains(OpenFlags::TRUNCATE) {
             self.state.lock().resize(fid, 0)?;
         }
@@ -373,12 +314,10 @@ impl Filesystem for MemFs {
     }
 
     async fn read(&self, file: &Fid, offset: u64, len: u64) -> Result<Vec<Bytes>> {
-        let mut state = self.state.lock();
-        let data = &state.inode(*file)?.data;
-        let at = |offset: u64| usize::try_from(offset).map_or(data.len(), |o| o.min(data.len()));
-        let part = &data[at(offset)..at(offset.saturating_add(len))];
-        // In small pieces, so that answers have many.
-        Ok(part.chunks(50_000).map(Bytes::copy_from_slice).collect())
+        self.leases.ask("read");
+        let parts = self.content(*file, offset, len);
+        self.leases.made_up("read").await;
+        parts
     }
 
     async fn write(&self, file: &Fid, offset: u64, data: Bytes, flags: WriteFlags) -> Result<()> {

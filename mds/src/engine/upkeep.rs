@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::error::Poison;
 use super::status::Status;
 use crate::log::{LogError, LogSync};
-use crate::store::{MetaStore, StoreError};
+use crate::store::MetaStore;
 
 /// Syncs the log when somebody waits for it, and else at most `interval` after the oldest record
 /// that is not durable yet; a last time when the applier has ended.
@@ -74,7 +74,7 @@ pub(super) async fn checkpoint(
         if log.written() > log.durable() {
             log.sync().map_err(Poison::Log)?;
         }
-        save(&*store).map_err(Poison::Store)
+        store.checkpoint().map_err(Poison::Store)
     });
     if let Err(cause) = done.await {
         let cause = Arc::new(cause);
@@ -83,11 +83,4 @@ pub(super) async fn checkpoint(
     }
     status.checkpointed.store(applied, Ordering::Release);
     Ok(())
-}
-
-fn save(store: &dyn MetaStore) -> Result<(), StoreError> {
-    fail::fail_point!("mds::store::checkpoint", |argument| Err(StoreError::Io(
-        crate::fault::named(argument)
-    )));
-    store.checkpoint()
 }

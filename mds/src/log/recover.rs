@@ -1,6 +1,6 @@
 //! Reading the log after a restart: what is good, what was torn, what is damaged.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nacre_node::{Disk, DiskFile};
@@ -9,6 +9,7 @@ use super::record::{self, Record};
 use super::segment::{self, HEADER_LEN, SegmentHeader};
 use super::writer::{Log, Open};
 use super::{LogConfig, LogError, io_error};
+use crate::fault::io_fault;
 
 /// No two records that may both be in the log are further apart: it bounds what is checked.
 const INDEX_REACH: u64 = 1 << 32;
@@ -38,13 +39,13 @@ impl LogReader {
     /// Looks for the log in its folder, which is made if there is none.
     pub fn open(disk: Arc<dyn Disk>, config: LogConfig) -> Result<Self, LogError> {
         let dir = &config.dir;
-        disk.create_dir(dir).map_err(io_error("make folder", dir))?;
+        create_dir(&*disk, dir).map_err(io_error("make folder", dir))?;
         let parent = dir.parent().unwrap_or(dir);
         disk.sync_dir(parent).map_err(io_error("sync folder", parent))?;
         let mut found = Vec::new();
         for first in segment::list(&*disk, dir).map_err(io_error("list", dir))? {
             let path = segment::path_of(dir, first);
-            let file = disk.open(&path).map_err(io_error("open", &path))?;
+            let file = open(&*disk, &path).map_err(io_error("open", &path))?;
             let mut bytes = vec![0; HEADER_LEN];
             let got = file.read_at(&mut bytes, 0).map_err(io_error("read", &path))?;
             bytes.truncate(got);
@@ -126,6 +127,16 @@ impl LogReader {
         let open = found.into_iter().map(|f| Open { first: f.first, file: f.file, clean: true });
         Log::reopen(disk, config, open.collect(), next, end)
     }
+}
+
+fn create_dir(disk: &dyn Disk, dir: &Path) -> std::io::Result<()> {
+    io_fault!("mds::log::create_dir");
+    disk.create_dir(dir)
+}
+
+fn open(disk: &dyn Disk, path: &Path) -> std::io::Result<Arc<dyn DiskFile>> {
+    io_fault!("mds::log::open");
+    disk.open(path)
 }
 
 /// Finds out whether the records from `next` on, of which none is good at `offset`, had been

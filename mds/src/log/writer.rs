@@ -96,6 +96,7 @@ impl Log {
         };
         let zero = || -> std::io::Result<()> {
             if !rest_is_zero()? {
+                io_fault!("mds::log::cut");
                 file.set_len(end)?;
                 file.allocate(0, len, true)?;
             }
@@ -104,7 +105,7 @@ impl Log {
         zero().map_err(io_error("cut", &path))?;
         for segment in &segments {
             // After kill -9 the tail is with the operating system only.
-            segment.file.sync_data().map_err(io_error("sync", &path))?;
+            sync_data(&*segment.file).map_err(io_error("sync", &path))?;
         }
         let shared = Arc::new(Shared {
             disk,

@@ -6,7 +6,8 @@ use nacre_proto::v1::change_request::Op as Wire;
 
 use super::ctx::{Caller, Ctx};
 use super::{
-    NsError, SLOTS_MAX, create, data, free, layout, link, rename, rows, session, setattr, xattr,
+    NsError, SLOTS_MAX, batch, create, data, free, layout, link, rename, rows, session, setattr,
+    xattr,
 };
 use crate::command::{Command, Op, Origin, Outcome};
 use crate::record::{Record, Reply, WorkItem, key as keys};
@@ -31,29 +32,46 @@ fn run(txn: &mut Txn<'_>, command: &Command) -> Result<Outcome, NsError> {
     {
         return Ok(outcome);
     }
-    let caller = match &command.op {
-        Op::Change { uid, gid, new_fid, placement, held_open, written_by_others, .. } => Caller {
-            uid: *uid,
-            gid: *gid,
-            new_fid: *new_fid,
-            placement,
-            held_open,
-            written_by_others,
-        },
-        Op::MarkLazy { .. }
-        | Op::OpenSession { .. }
-        | Op::CloseSession { .. }
-        | Op::ReapOrphan { .. }
-        | Op::ForgetWork { .. }
-        | Op::AddSequences { .. } => Caller::default(),
+    let outcome = if let Op::Change { op: Wire::Batch(op), .. } = &command.op
+        && let Some(origin) = command.origin
+    {
+        batch::batch(txn, origin.session, &op.changes, caller(&command.op))?
+    } else {
+        single(txn, command)?
     };
-    let mut ctx = Ctx::new(txn, command.time, caller)?;
+    if let Some(Origin { session, slot, xid }) = command.origin {
+        let work = outcome.work.iter().map(|(sequence, _)| *sequence).collect();
+        let reply = Reply { xid, response: outcome.response.clone(), work };
+        txn.put(keys::reply(session, slot), reply.encode());
+    }
+    Ok(outcome)
+}
+
+/// Who asks, and what the server decided.
+fn caller(op: &Op) -> Caller<'_> {
+    let Op::Change { uid, gid, new_fid, placement, held_open, used_by_others, .. } = op else {
+        return Caller::default();
+    };
+    Caller {
+        uid: *uid,
+        gid: *gid,
+        new_fid: *new_fid,
+        placement,
+        held_open,
+        used_by_others,
+        in_batch: false,
+    }
+}
+
+fn single(txn: &mut Txn<'_>, command: &Command) -> Result<Outcome, NsError> {
+    let mut ctx = Ctx::new(txn, command.time, caller(&command.op))?;
     let mut outcome = Outcome::default();
     match &command.op {
         Op::Change { op, .. } => outcome.response = change(&mut ctx, op)?,
         Op::MarkLazy { fid } => data::mark_lazy(&mut ctx, *fid)?,
-        Op::OpenSession { client_uuid, incarnation, hostname } => {
-            outcome.session = session::open(&mut ctx, client_uuid, *incarnation, hostname)?;
+        Op::OpenSession { client_uuid, incarnation, hostname, leases } => {
+            let texts = (client_uuid.as_str(), hostname.as_str());
+            outcome.session = session::open(&mut ctx, texts, *incarnation, *leases)?;
         }
         Op::CloseSession { session } => session::close(&mut ctx, *session)?,
         Op::ReapOrphan { fid } => free::reap(&mut ctx, *fid)?,
@@ -62,16 +80,16 @@ fn run(txn: &mut Txn<'_>, command: &Command) -> Result<Outcome, NsError> {
                 ctx.txn.remove(keys::work(*sequence));
             }
         }
+        Op::GrantSequence { session } => {
+            outcome.sequence = session::grant_sequence(&mut ctx, *session)?;
+        }
         Op::AddSequences { first, count } => session::add_sequences(&mut ctx, *first, *count)?,
+        Op::SkipFids { count } => ctx.counters()?.skip_fids(*count),
     }
     ctx.finish();
     outcome.work = std::mem::take(&mut ctx.work);
-    outcome.unlinked = ctx.unlinked;
-    if let Some(Origin { session, slot, xid }) = command.origin {
-        let work = outcome.work.iter().map(|(sequence, _)| *sequence).collect();
-        let reply = Reply { xid, response: outcome.response.clone(), work };
-        txn.put(keys::reply(session, slot), reply.encode());
-    }
+    outcome.unlinked = std::mem::take(&mut ctx.unlinked);
+    outcome.directories = std::mem::take(&mut ctx.directories);
     Ok(outcome)
 }
 
@@ -103,7 +121,8 @@ fn replay(view: &dyn View, origin: Origin) -> Result<Option<Outcome>, NsError> {
     Ok(Some(outcome))
 }
 
-fn change(ctx: &mut Ctx<'_, '_>, op: &Wire) -> Result<v1::ChangeResponse, NsError> {
+/// One change of a client.
+pub(super) fn change(ctx: &mut Ctx<'_, '_>, op: &Wire) -> Result<v1::ChangeResponse, NsError> {
     match op {
         Wire::Create(op) => create::create(ctx, op),
         Wire::Link(op) => link::link(ctx, op),
@@ -119,17 +138,22 @@ fn change(ctx: &mut Ctx<'_, '_>, op: &Wire) -> Result<v1::ChangeResponse, NsErro
         Wire::Promote(op) if op.commit => layout::promote_commit(ctx, op),
         Wire::Promote(op) => layout::promote_begin(ctx, op),
         Wire::SetLayout(op) => layout::set_layout(ctx, op),
+        Wire::Batch(_) => Err(NsError::Invalid("a batch in a batch")),
     }
 }
 
 /// The reply of most changes.
 pub(super) fn attr_reply(inode: &crate::record::Inode) -> v1::ChangeResponse {
-    v1::ChangeResponse { attr: Some(inode.shown()), layout: None, replayed: 0 }
+    v1::ChangeResponse { attr: Some(inode.shown()), ..v1::ChangeResponse::default() }
 }
 
 /// The reply of changes that make or change a layout.
 pub(super) fn layout_reply(inode: &crate::record::Inode) -> v1::ChangeResponse {
-    v1::ChangeResponse { attr: Some(inode.shown()), layout: inode.shown_layout(), replayed: 0 }
+    v1::ChangeResponse {
+        attr: Some(inode.shown()),
+        layout: inode.shown_layout(),
+        ..v1::ChangeResponse::default()
+    }
 }
 
 /// A field out of range.

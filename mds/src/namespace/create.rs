@@ -45,7 +45,7 @@ pub(super) fn create(
         }
     };
     let inode = new_inode(ctx, op, kind, parent, destination)?;
-    Ok(layout_reply(&inode))
+    Ok(v1::ChangeResponse { made: true, ..layout_reply(&inode) })
 }
 
 /// What `open` with `O_CREAT` and without `O_EXCL` finds.
@@ -106,6 +106,7 @@ fn new_inode(
         btime: ctx.time,
         size_lazy: false,
         layout_gen: 0,
+        xattr_count: 0,
     };
     let mut inode = Inode {
         attr,

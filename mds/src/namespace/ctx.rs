@@ -25,7 +25,9 @@ pub(super) struct Caller<'c> {
     pub(super) new_fid: Option<Fid>,
     pub(super) placement: &'c [(u16, Vec<OstIndex>)],
     pub(super) held_open: &'c [Fid],
-    pub(super) written_by_others: &'c [Fid],
+    pub(super) used_by_others: &'c [Fid],
+    /// The client has answered it already: what it says of victims is all there may be.
+    pub(super) in_batch: bool,
 }
 
 impl Caller<'_> {
@@ -45,7 +47,9 @@ pub(super) struct Ctx<'t, 'a> {
     /// Loaded when first needed; written back by [`Ctx::finish`].
     counters: Option<Counters>,
     pub(super) work: Vec<(u64, Work)>,
-    pub(super) unlinked: Option<Fid>,
+    pub(super) unlinked: Vec<Fid>,
+    /// As they are after the change, of whose names some have changed.
+    pub(super) directories: Vec<v1::Attr>,
 }
 
 impl<'t, 'a> Ctx<'t, 'a> {
@@ -55,7 +59,16 @@ impl<'t, 'a> Ctx<'t, 'a> {
         caller: Caller<'t>,
     ) -> Result<Self, NsError> {
         let superblock = rows::superblock(txn)?;
-        Ok(Self { txn, time, caller, superblock, counters: None, work: Vec::new(), unlinked: None })
+        Ok(Self {
+            txn,
+            time,
+            caller,
+            superblock,
+            counters: None,
+            work: Vec::new(),
+            unlinked: Vec::new(),
+            directories: Vec::new(),
+        })
     }
 
     /// The counters, to be changed.
@@ -105,6 +118,8 @@ impl<'t, 'a> Ctx<'t, 'a> {
         inode.attr.nlink = nlink
             .checked_add_signed(subdirs)
             .ok_or(NsError::Inconsistent { fid, what: "link count" })?;
+        self.directories.retain(|other| other.fid != Some(fid.into()));
+        self.directories.push(inode.shown());
         self.put_inode(&inode)
     }
 

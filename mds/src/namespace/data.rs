@@ -1,7 +1,7 @@
 //! Bytes in the inode, and what clients tell after writing objects.
 
-use nacre_model::Fid;
 use nacre_model::layout::FILE_BYTES_MAX;
+use nacre_model::{Fid, Timestamp};
 use nacre_proto::v1;
 use nacre_proto::v1::WorkKind;
 
@@ -62,7 +62,7 @@ pub(super) fn write_inline(
         inode.attr.size = size.max(end);
     }
     inode.attr.mtime = mtime.unwrap_or(ctx.time);
-    inode.attr.ctime = ctx.time;
+    inode.attr.ctime = changed(ctx, &inode, mtime);
     written(ctx, &mut inode, op.kill_suidgid)?;
     ctx.put_inode(&inode)?;
     Ok(attr_reply(&inode))
@@ -102,6 +102,12 @@ fn punch(mut bytes: Vec<u8>, offset: u64, len: u64) -> Vec<u8> {
     bytes
 }
 
+/// When a file was changed that a client wrote at `mtime` and tells of now: the client has told its
+/// applications that time already.
+fn changed(ctx: &Ctx<'_, '_>, inode: &Inode, mtime: Option<Timestamp>) -> Timestamp {
+    mtime.map_or(ctx.time, |mtime| mtime.min(ctx.time)).max(inode.attr.ctime)
+}
+
 /// After a write: capabilities go, set-id bits when the writer may not keep them.
 fn written(ctx: &mut Ctx<'_, '_>, inode: &mut Inode, kill: bool) -> Result<(), NsError> {
     if kill { setattr::kill_set_ids(ctx, inode) } else { xattr::drop_capability(ctx, inode) }
@@ -116,7 +122,7 @@ pub(super) fn settle(
     let (atime, mtime) = (time(op.atime)?, time(op.mtime)?);
     let mut inode = ctx.inode(fid("fid", op.fid)?)?;
     let before = inode.clone();
-    let only_writer = !ctx.caller.written_by_others.contains(&inode.attr.fid);
+    let only_writer = !ctx.caller.used_by_others.contains(&inode.attr.fid);
     if let Body::File(file) = &inode.body
         && !file.is_inline
     {
@@ -127,6 +133,8 @@ pub(super) fn settle(
             inode.attr.size = inode.attr.size.max(size);
         }
         inode.attr.blocks = op.blocks.unwrap_or(inode.attr.blocks);
+        // Whoever has written beside others does not say how far: the objects know.
+        inode.attr.size_lazy |= mtime.is_some() && op.size.is_none();
         if op.exact && only_writer {
             inode.attr.size_lazy = false;
         }
@@ -137,11 +145,9 @@ pub(super) fn settle(
     } else if op.kill_suidgid {
         setattr::kill_set_ids(ctx, &mut inode)?;
     }
-    let is_write = op.mtime.is_some()
-        || inode.attr.size != before.attr.size
-        || inode.attr.perm != before.attr.perm;
-    if is_write {
-        inode.attr.ctime = ctx.time;
+    // A size by itself belongs to a write that was told before.
+    if op.mtime.is_some() || inode.attr.perm != before.attr.perm {
+        inode.attr.ctime = changed(ctx, &inode, mtime);
     }
     inode.attr.atime = atime.unwrap_or(inode.attr.atime);
     if inode != before {

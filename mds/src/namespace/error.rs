@@ -174,6 +174,20 @@ pub enum NsError {
     /// The fid for the new inode was given out before.
     #[error("fid {0} was used before")]
     FidUsed(Fid),
+    /// A client gives fids of its own sequences only.
+    #[error("fid {0} is not of a sequence of this session")]
+    FidNotGranted(Fid),
+    /// The client has told what the name leads to, and it leads elsewhere.
+    #[error("a name leads to {found:?}, not to {told:?}")]
+    Elsewhere {
+        /// What it leads to.
+        found: Option<Fid>,
+        /// What the client believes.
+        told: Option<Fid>,
+    },
+    /// The disk of the MDT is nearly full.
+    #[error("the metadata target is nearly full")]
+    NoRoom,
     /// Eight names of a directory have the same hash: one in 10^18 pairs.
     #[error("directory {0} has no cookie left for this name")]
     NoCookie(Fid),
@@ -214,6 +228,7 @@ impl ServiceError for NsError {
             | Self::PromoteLost(_)
             | Self::NoSession(_)
             | Self::OldRequest { .. }
+            | Self::Elsewhere { .. }
             | Self::OldIncarnation { .. } => Errno::ESTALE,
             Self::NoDirectory(_) | Self::NoEntry { .. } | Self::Unlinked(_) => Errno::ENOENT,
             Self::Exists { .. } | Self::XattrExists { .. } => Errno::EEXIST,
@@ -222,7 +237,9 @@ impl ServiceError for NsError {
             Self::LinkDirectory(_) | Self::XattrUser(_) => Errno::EPERM,
             Self::NotEmpty(_) => Errno::ENOTEMPTY,
             Self::TooManyLinks { .. } => Errno::EMLINK,
-            Self::IntoItself(_) | Self::Invalid(_) | Self::NoSlot(_) => Errno::EINVAL,
+            Self::IntoItself(_) | Self::Invalid(_) | Self::FidNotGranted(_) | Self::NoSlot(_) => {
+                Errno::EINVAL
+            }
             Self::Message(bad) => bad.errno(),
             Self::TargetTooLong(_) => Errno::ENAMETOOLONG,
             Self::NoXattr { .. } => Errno::ENODATA,
@@ -236,6 +253,7 @@ impl ServiceError for NsError {
             Self::XattrSpace(_)
             | Self::RecordTooBig { .. }
             | Self::NoFids
+            | Self::NoRoom
             | Self::NoCookie(_)
             | Self::UsedUp(_) => Errno::ENOSPC,
             Self::FidUsed(_)
@@ -281,6 +299,9 @@ impl ServiceError for NsError {
             | Self::NoSlot(_)
             | Self::OldIncarnation { .. }
             | Self::FidUsed(_)
+            | Self::FidNotGranted(_)
+            | Self::Elsewhere { .. }
+            | Self::NoRoom
             | Self::NoCookie(_)
             | Self::UsedUp(_)
             | Self::Inconsistent { .. }

@@ -26,7 +26,7 @@ pub(super) fn drop_link(
         ctx.put_inode(&inode)?;
         return Ok(attr);
     }
-    ctx.unlinked = Some(fid);
+    ctx.unlinked.push(fid);
     if ctx.caller.held_open.contains(&fid) {
         ctx.txn.put(keys::orphan(fid), Vec::new());
         ctx.put_inode(&inode)?;
@@ -46,7 +46,7 @@ pub(super) fn reap(ctx: &mut Ctx<'_, '_>, fid: Fid) -> Result<(), NsError> {
     if inode.attr.nlink > 0 {
         return Err(NsError::Inconsistent { fid, what: "orphan with links" });
     }
-    ctx.unlinked = Some(fid);
+    ctx.unlinked.push(fid);
     free(ctx, &inode)
 }
 

@@ -1,5 +1,6 @@
 //! Hard links and removal.
 
+use nacre_model::Fid;
 use nacre_proto::v1;
 
 use super::apply::attr_reply;
@@ -45,6 +46,7 @@ pub(super) fn unlink(
     let directory = ctx.directory(fid("parent", op.parent)?)?;
     let parent = directory.attr.fid;
     let (cookie, entry) = ctx.expect_entry(parent, &name)?;
+    expected(op.fid, entry.fid)?;
     let inode = ctx.inode(entry.fid)?;
     if inode.is_dir() {
         return Err(NsError::IsDirectory(entry.fid));
@@ -52,7 +54,7 @@ pub(super) fn unlink(
     ctx.txn.remove(keys::entry(parent, cookie));
     ctx.touch(directory, 0)?;
     let attr = free::drop_link(ctx, inode, parent, &name)?;
-    Ok(v1::ChangeResponse { attr: Some(attr.into()), layout: None, replayed: 0 })
+    Ok(v1::ChangeResponse { attr: Some(attr.into()), ..v1::ChangeResponse::default() })
 }
 
 pub(super) fn rmdir(
@@ -63,6 +65,7 @@ pub(super) fn rmdir(
     let directory = ctx.directory(fid("parent", op.parent)?)?;
     let parent = directory.attr.fid;
     let (cookie, entry) = ctx.expect_entry(parent, &name)?;
+    expected(op.fid, entry.fid)?;
     let inode = ctx.inode(entry.fid)?;
     if !inode.is_dir() {
         return Err(NsError::NotDirectory(entry.fid));
@@ -73,5 +76,15 @@ pub(super) fn rmdir(
     ctx.txn.remove(keys::entry(parent, cookie));
     ctx.touch(directory, -1)?;
     let attr = free::drop_link(ctx, inode, parent, &name)?;
-    Ok(v1::ChangeResponse { attr: Some(attr.into()), layout: None, replayed: 0 })
+    Ok(v1::ChangeResponse { attr: Some(attr.into()), ..v1::ChangeResponse::default() })
+}
+
+/// Whether a name leads to what the client says, if it says anything.
+fn expected(told: Option<v1::Fid>, found: Fid) -> Result<(), NsError> {
+    match told.map(Fid::from) {
+        Some(told) if told != found => {
+            Err(NsError::Elsewhere { found: Some(found), told: Some(told) })
+        }
+        Some(_) | None => Ok(()),
+    }
 }

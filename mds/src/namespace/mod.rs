@@ -19,6 +19,7 @@
 
 mod acl;
 mod apply;
+mod batch;
 mod check;
 mod create;
 mod ctx;
@@ -97,6 +98,7 @@ fn format_with(fsname: &str, hash_key: [u64; 2], time: Timestamp, hash_bits: u32
         btime: time,
         size_lazy: false,
         layout_gen: 0,
+        xattr_count: 0,
     };
     let root = Inode {
         attr,

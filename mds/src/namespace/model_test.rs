@@ -6,6 +6,7 @@ mod drive;
 #[expect(clippy::wildcard_enum_match_arm, reason = "other kinds are one case here")]
 mod model;
 mod ops;
+mod twin;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use proptest::prelude::*;
 
 use self::model::{Acl, Done, Id, Model, ROOT};
 use self::ops::{Step, step};
+use self::twin::Twin;
 use super::{apply, format_with, read};
 use crate::command::{Command, Op, Origin, Outcome, Work};
 use crate::store::{MemStore, MetaStore, Txn, View};
@@ -50,16 +52,22 @@ struct Pair {
     seen: BTreeMap<ObjectId, OstIndex>,
     /// Generations to commit promotions with.
     reserved: BTreeMap<Id, u32>,
+    /// Gets the same in batches.
+    twin: Option<Twin>,
 }
 
 fn time(secs: i64) -> Timestamp {
     Timestamp { secs, nanos: 0 }
 }
 
-fn new_pair() -> (MemStore, Pair) {
+fn new_pair(twin: Option<Twin>) -> (MemStore, Pair) {
     let store = MemStore::default();
     // Two bits of hash: five names cannot but collide.
-    store.apply(&format_with("test", [1, 2], time(0), 2)).unwrap();
+    let rows = format_with("test", [1, 2], time(0), 2);
+    store.apply(&rows).unwrap();
+    if let Some(twin) = &twin {
+        twin.store.apply(&rows).unwrap();
+    }
     let mut pair = Pair {
         model: Model::new(),
         fids: vec![Fid::ROOT],
@@ -69,10 +77,10 @@ fn new_pair() -> (MemStore, Pair) {
         last: None,
         seen: BTreeMap::new(),
         reserved: BTreeMap::new(),
+        twin,
     };
     let mut txn = Txn::new(&store);
-    let op = Op::AddSequences { first: Fid::SEQ_NORMAL, count: 1 };
-    apply(&mut txn, &Command { time: time(0), origin: None, op }).unwrap();
+    pair.internal(&mut txn, Op::AddSequences { first: Fid::SEQ_NORMAL, count: 200 });
     pair.evict(&mut txn);
     let batch = txn.into_batch();
     store.apply(&batch).unwrap();
@@ -156,7 +164,7 @@ impl Pair {
                 new_fid: None,
                 placement,
                 held_open,
-                written_by_others: others.iter().map(|id| self.fids[*id]).collect(),
+                used_by_others: others.iter().map(|id| self.fids[*id]).collect(),
             },
         }
     }
@@ -168,6 +176,16 @@ impl Pair {
     }
 
     fn send(&mut self, txn: &mut Txn<'_>, command: &Command, expected: Done) -> Option<Outcome> {
+        let mut command = command.clone();
+        if let (Some(twin), Op::Change { op: Wire::Create(_), new_fid, .. }) =
+            (&mut self.twin, &mut command.op)
+        {
+            *new_fid = Some(twin.fid());
+        }
+        if let Some(twin) = &mut self.twin {
+            twin.change(txn, &command, &expected);
+        }
+        let command = &command;
         // What the log holds is what was applied.
         assert_eq!(&Command::decode(command.encode()).unwrap(), command);
         match (expected, apply(txn, command)) {
@@ -218,6 +236,9 @@ impl Pair {
     fn internal(&mut self, txn: &mut Txn<'_>, op: Op) -> Outcome {
         let command = Command { time: time(self.model.now), origin: None, op };
         assert_eq!(Command::decode(command.encode()).unwrap(), command);
+        if let Some(twin) = &mut self.twin {
+            twin.single(&command);
+        }
         apply(txn, &command).unwrap()
     }
 
@@ -258,11 +279,18 @@ impl Pair {
             client_uuid: "mount".to_owned(),
             incarnation: self.incarnation,
             hostname: "host".to_owned(),
+            leases: self.incarnation.is_multiple_of(2),
         };
         self.session = self.internal(txn, op.clone()).session;
         assert_eq!(self.internal(txn, op).session, self.session, "opening again");
         assert_eq!(apply(txn, &stale).unwrap_err().errno(), Errno::ESTALE);
         self.last = None;
+        if self.twin.is_some() {
+            let op = Op::GrantSequence { session: self.session };
+            let seq = self.internal(txn, op).sequence;
+            let session = self.session;
+            self.twin.iter_mut().for_each(|twin| twin.evicted(session, seq));
+        }
     }
 }
 
@@ -281,7 +309,7 @@ proptest! {
 
     #[test]
     fn random_steps_do_what_the_model_does(steps in prop::collection::vec(step(), 1..100)) {
-        let (store, mut pair) = new_pair();
+        let (store, mut pair) = new_pair(None);
         for group in steps.chunks(7) {
             let mut txn = Txn::new(&store);
             for step in group {
@@ -291,5 +319,19 @@ proptest! {
             store.apply(&batch).unwrap();
         }
         pair.compare(&store);
+    }
+
+    #[test]
+    fn a_batch_gives_the_same_rows_as_its_changes_one_by_one(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let (store, mut pair) = new_pair(Some(Twin::new()));
+        for step in steps {
+            let mut txn = Txn::new(&store);
+            pair.step(&mut txn, step);
+            let batch = txn.into_batch();
+            store.apply(&batch).unwrap();
+        }
+        pair.twin.unwrap().compare(&store);
     }
 }

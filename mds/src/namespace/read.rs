@@ -58,8 +58,6 @@ pub struct ListedEntry {
     pub fid: Fid,
     /// What that is.
     pub kind: FileKind,
-    /// When asked for.
-    pub attr: Option<Attr>,
 }
 
 /// Counts of a file system.
@@ -95,11 +93,20 @@ pub fn lookup(view: &dyn View, parent: Fid, name: &[u8]) -> Result<Attr, NsError
     }
 }
 
+/// What a name leads to, without looking at that inode.
+pub fn lookup_fid(view: &dyn View, parent: Fid, name: &[u8]) -> Result<Option<Fid>, NsError> {
+    let name = super::ctx::name(name)?;
+    let superblock = rows::superblock(view)?;
+    let found = rows::find_entry(view, &superblock, parent, name.as_bytes())?;
+    Ok(found.map(|(_, entry)| entry.fid))
+}
+
 fn above(directory: &Inode) -> Fid {
     directory.links.first().map_or(directory.attr.fid, |link| link.parent)
 }
 
-/// The entries after `cookie` (0: from the start), about `bytes_max` bytes of them but at least one.
+/// The entries after `cookie` (0: from the start), about `bytes_max` bytes of them but at least one;
+/// with `plus` there is room for attributes, which [`listed_attr`] tells.
 ///
 /// An entry keeps its cookie as long as it exists, so a listing that goes on from the last cookie
 /// shows everything exactly once that was there from its beginning to its end. A directory that
@@ -141,18 +148,18 @@ pub fn readdir(
     if let Some(error) = bad {
         return Err(error.into());
     }
-    if plus {
-        for entry in &mut listing.entries {
-            entry.attr = rows::find_inode(view, entry.fid)?.map(|inode| inode.attr);
-        }
-    }
     Ok(listing)
+}
+
+/// Attributes of an entry of a listing; none when it is gone since.
+pub fn listed_attr(view: &dyn View, fid: Fid) -> Result<Option<Attr>, NsError> {
+    Ok(rows::find_inode(view, fid)?.map(|inode| inode.attr))
 }
 
 fn listed(key: &[u8], value: &[u8]) -> Result<ListedEntry, BadRecord> {
     let (_, cookie) = keys::entry_of(key)?;
     let Entry { name, fid, kind } = Entry::decode(value.to_vec())?;
-    Ok(ListedEntry { name, cookie, fid, kind, attr: None })
+    Ok(ListedEntry { name, cookie, fid, kind })
 }
 
 /// Where a symbolic link leads.

@@ -29,6 +29,10 @@ pub(super) fn rename(
 
     let (old_cookie, source) = ctx.expect_entry(from.parent, &from.name)?;
     let target = ctx.find(to.parent, &to.name)?;
+    let (found, told) = (target.as_ref().map(|(_, entry)| entry.fid), op.replaced.map(Fid::from));
+    if ctx.caller.in_batch && found != told && found != Some(source.fid) {
+        return Err(NsError::Elsewhere { found, told });
+    }
     if op.noreplace && target.is_some() {
         let name = NsError::show(to.name.as_bytes());
         return Err(NsError::Exists { parent: to.parent, name });

@@ -11,13 +11,16 @@ use crate::record::{Record, Session, SessionId, key as keys};
 /// Most bytes of a client's uuid and of its host's name.
 const TEXT_BYTES_MAX: usize = 255;
 
+/// Sequences of a session that are remembered as its own: a client uses one up before the next.
+const SEQUENCES_MAX: usize = 16;
+
 /// Opens the session of a mount. The same mount and incarnation get the same session; a later
 /// incarnation ends the one before.
 pub(super) fn open(
     ctx: &mut Ctx<'_, '_>,
-    uuid: &str,
+    (uuid, hostname): (&str, &str),
     incarnation: u64,
-    hostname: &str,
+    leases: bool,
 ) -> Result<u64, NsError> {
     for (field, text) in [("client_uuid", uuid), ("hostname", hostname)] {
         if text.len() > TEXT_BYTES_MAX {
@@ -32,7 +35,12 @@ pub(super) fn open(
     {
         let current = session.incarnation;
         match incarnation.cmp(&current) {
-            std::cmp::Ordering::Equal => return Ok(old),
+            std::cmp::Ordering::Equal => {
+                if session.leases != leases {
+                    ctx.txn.put(keys::session(old), Session { leases, ..session }.encode());
+                }
+                return Ok(old);
+            }
             std::cmp::Ordering::Less => {
                 return Err(NsError::OldIncarnation { got: incarnation, current });
             }
@@ -44,7 +52,8 @@ pub(super) fn open(
     let id = counters.next_session;
     counters.next_session = id.checked_add(1).ok_or(NsError::UsedUp("session number"))?;
     let (client_uuid, hostname) = (uuid.to_owned(), hostname.to_owned());
-    let session = Session { client_uuid, incarnation, hostname, opened };
+    let session =
+        Session { client_uuid, incarnation, hostname, opened, leases, sequences: Vec::new() };
     ctx.txn.put(keys::session(id), session.encode());
     ctx.txn.put(keys::session_of_uuid(uuid), SessionId(id).encode());
     Ok(id)
@@ -65,6 +74,19 @@ pub(super) fn close(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<(), NsError> {
         ctx.txn.remove(key);
     }
     Ok(())
+}
+
+/// Gives a session a sequence that nobody else uses: the last in stock, never the one in use here.
+pub(super) fn grant_sequence(ctx: &mut Ctx<'_, '_>, id: u64) -> Result<u64, NsError> {
+    let row = rows::row::<Session>(ctx.txn, &keys::session(id))?;
+    let mut session = row.ok_or(NsError::NoSession(id))?;
+    let seq = ctx.counters()?.take_sequence().ok_or(NsError::NoFids)?;
+    session.sequences.push(seq);
+    if session.sequences.len() > SEQUENCES_MAX {
+        session.sequences.remove(0);
+    }
+    ctx.txn.put(keys::session(id), session.encode());
+    Ok(seq)
 }
 
 /// Takes sequences from the MGS, which gives none twice. What is known already is passed over, so

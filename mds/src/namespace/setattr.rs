@@ -112,7 +112,7 @@ fn set_size(ctx: &mut Ctx<'_, '_>, inode: &mut Inode, size: u64) -> Result<(), N
             bytes.truncate(usize::try_from(size).unwrap_or(usize::MAX));
             data::put_bytes(ctx, inode, &bytes)?;
         }
-    } else if size == 0 {
+    } else if size == 0 && !ctx.caller.used_by_others.contains(&fid) {
         empty(ctx, inode)?;
     } else if size < inode.attr.size || inode.attr.size_lazy {
         cut(ctx, inode.attr.fid, file, size)?;

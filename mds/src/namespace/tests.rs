@@ -38,7 +38,7 @@ impl Fixture {
         let mut fixture = Self { store, now: 0, session: 0, placement };
         fixture.op(Op::AddSequences { first: Fid::SEQ_NORMAL, count: 1 }).unwrap();
         let (client_uuid, hostname) = ("m".to_owned(), "h".to_owned());
-        let open = Op::OpenSession { client_uuid, incarnation: 1, hostname };
+        let open = Op::OpenSession { client_uuid, incarnation: 1, hostname, leases: false };
         fixture.session = fixture.op(open).unwrap().session;
         fixture
     }
@@ -68,7 +68,7 @@ impl Fixture {
             new_fid: None,
             placement: self.placement.clone(),
             held_open: Vec::new(),
-            written_by_others: Vec::new(),
+            used_by_others: Vec::new(),
         }
     }
 
@@ -101,7 +101,7 @@ impl Fixture {
     fn unlink(&mut self, name: &str) -> Result<Outcome, NsError> {
         let parent = Some(Fid::ROOT.into());
         let name = Bytes::copy_from_slice(name.as_bytes());
-        self.change(Wire::Unlink(v1::UnlinkOp { parent, name }))
+        self.change(Wire::Unlink(v1::UnlinkOp { parent, name, fid: None }))
     }
 
     fn setxattr(&mut self, fid: Fid, name: &[u8], len: usize) -> Result<Outcome, NsError> {
@@ -253,7 +253,7 @@ fn a_slot_out_of_range_and_a_late_incarnation_are_refused() {
     let command = Command { time: Timestamp::default(), origin, op };
     assert_eq!(errno(fs.command(&command)), Errno::EINVAL);
     let (client_uuid, hostname) = ("m".to_owned(), String::new());
-    let open = Op::OpenSession { client_uuid, incarnation: 0, hostname };
+    let open = Op::OpenSession { client_uuid, incarnation: 0, hostname, leases: false };
     assert_eq!(errno(fs.op(open)), Errno::ESTALE);
     fs.op(Op::CloseSession { session: fs.session }).unwrap();
     assert_eq!(read::sessions(&fs.store).unwrap(), []);

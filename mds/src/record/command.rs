@@ -65,7 +65,7 @@ impl Command {
 
 fn op_to_wire(op: &Op) -> WireOp {
     match op {
-        Op::Change { uid, gid, op, new_fid, placement, held_open, written_by_others } => {
+        Op::Change { uid, gid, op, new_fid, placement, held_open, used_by_others } => {
             let request = v1::ChangeRequest {
                 uid: *uid,
                 gid: *gid,
@@ -83,15 +83,16 @@ fn op_to_wire(op: &Op) -> WireOp {
                     })
                     .collect(),
                 held_open: wire_fids(held_open),
-                written_by_others: wire_fids(written_by_others),
+                used_by_others: wire_fids(used_by_others),
             })
         }
         Op::MarkLazy { fid } => WireOp::MarkLazy(v1::MarkLazyRecord { fid: Some((*fid).into()) }),
-        Op::OpenSession { client_uuid, incarnation, hostname } => {
+        Op::OpenSession { client_uuid, incarnation, hostname, leases } => {
             WireOp::OpenSession(v1::OpenSessionRecord {
                 client_uuid: client_uuid.clone(),
                 incarnation: *incarnation,
                 hostname: hostname.clone(),
+                leases: *leases,
             })
         }
         Op::CloseSession { session } => {
@@ -103,9 +104,13 @@ fn op_to_wire(op: &Op) -> WireOp {
         Op::ForgetWork { records } => {
             WireOp::ForgetWork(v1::ForgetWorkRecord { records: records.clone() })
         }
+        Op::GrantSequence { session } => {
+            WireOp::GrantSequence(v1::GrantSequenceRecord { session: *session })
+        }
         Op::AddSequences { first, count } => {
             WireOp::AddSequences(v1::AddSequencesRecord { first: *first, count: *count })
         }
+        Op::SkipFids { count } => WireOp::SkipFids(v1::SkipFidsRecord { count: *count }),
     }
 }
 
@@ -124,7 +129,7 @@ fn op_from_wire(wire: WireOp) -> Result<Op, BadMessage> {
                 new_fid: change.new_fid.map(Into::into),
                 placement,
                 held_open: change.held_open.into_iter().map(Into::into).collect(),
-                written_by_others: change.written_by_others.into_iter().map(Into::into).collect(),
+                used_by_others: change.used_by_others.into_iter().map(Into::into).collect(),
             }
         }
         WireOp::MarkLazy(wire) => Op::MarkLazy { fid: required("fid", wire.fid)?.into() },
@@ -132,11 +137,14 @@ fn op_from_wire(wire: WireOp) -> Result<Op, BadMessage> {
             client_uuid: wire.client_uuid,
             incarnation: wire.incarnation,
             hostname: wire.hostname,
+            leases: wire.leases,
         },
         WireOp::CloseSession(wire) => Op::CloseSession { session: wire.session },
         WireOp::ReapOrphan(wire) => Op::ReapOrphan { fid: required("fid", wire.fid)?.into() },
         WireOp::ForgetWork(wire) => Op::ForgetWork { records: wire.records },
+        WireOp::GrantSequence(wire) => Op::GrantSequence { session: wire.session },
         WireOp::AddSequences(wire) => Op::AddSequences { first: wire.first, count: wire.count },
+        WireOp::SkipFids(wire) => Op::SkipFids { count: wire.count },
     })
 }
 

@@ -89,6 +89,32 @@ impl Counters {
         Some(fid)
     }
 
+    /// A whole sequence, for somebody else; never the one in use.
+    pub fn take_sequence(&mut self) -> Option<u64> {
+        let ranges = self.sequences.len();
+        let (first, count) = self.sequences.last_mut()?;
+        if ranges == 1 && *count <= 1 {
+            return None;
+        }
+        *count = count.saturating_sub(1);
+        let seq = first.saturating_add(u64::from(*count));
+        if *count == 0 {
+            self.sequences.pop();
+        }
+        Some(seq)
+    }
+
+    /// Gives up the next `count` fids, or what is left of the sequence if that is less.
+    pub fn skip_fids(&mut self, count: u32) {
+        if self.sequences.is_empty() || count == 0 {
+            return;
+        }
+        // One is taken in any case: that goes on to the next sequence at the end of this one.
+        let last = Fid::OIDS_PER_SEQ.saturating_sub(1);
+        self.next_oid = self.next_oid.max(1).saturating_add(count.saturating_sub(1)).min(last);
+        let _: Option<Fid> = self.take_fid();
+    }
+
     /// How many more fids there are.
     pub fn fids_left(&self) -> u64 {
         let per_sequence = u64::from(Fid::OIDS_PER_SEQ.saturating_sub(1));

@@ -194,7 +194,8 @@ impl FileBody {
 impl Inode {
     /// The attributes as they are shown.
     pub fn shown(&self) -> v1::Attr {
-        self.attr.clone().into()
+        let attr = v1::Attr::from(self.attr.clone());
+        v1::Attr { xattr_count: self.xattrs.count, ..attr }
     }
 
     /// A regular file's layout as it is shown.
@@ -286,6 +287,7 @@ impl Inode {
             btime: required("btime", wire.btime)?.try_into()?,
             size_lazy,
             layout_gen,
+            xattr_count: wire.xattr_count,
         };
         let mut links = Vec::with_capacity(wire.links.len());
         for link in wire.links {

@@ -17,6 +17,10 @@ pub struct Session {
     pub hostname: String,
     /// When it began.
     pub opened: Timestamp,
+    /// It may hold leases: after a restart it is waited for.
+    pub leases: bool,
+    /// Fid sequences that are its own, the newest last.
+    pub sequences: Vec<u64>,
 }
 
 impl Record for Session {
@@ -26,6 +30,8 @@ impl Record for Session {
             incarnation: self.incarnation,
             hostname: self.hostname.clone(),
             opened: Some(self.opened.into()),
+            leases: self.leases,
+            sequences: self.sequences.clone(),
         })
     }
 
@@ -36,6 +42,8 @@ impl Record for Session {
             incarnation: wire.incarnation,
             hostname: wire.hostname,
             opened: required("opened", wire.opened)?.try_into()?,
+            leases: wire.leases,
+            sequences: wire.sequences,
         })
     }
 }

@@ -35,6 +35,7 @@ fn inode() -> Inode {
         btime: time(4),
         size_lazy: true,
         layout_gen: 9,
+        xattr_count: 1,
     };
     Inode {
         attr,
@@ -56,11 +57,12 @@ fn command() -> Command {
             op: v1::change_request::Op::Unlink(v1::UnlinkOp {
                 parent: Some(Fid::ROOT.into()),
                 name: Bytes::from_static(b"gone"),
+                fid: None,
             }),
             new_fid: Some(FID),
             placement: vec![(1, vec![OstIndex(6), OstIndex(7)])],
             held_open: vec![FID],
-            written_by_others: vec![Fid::ROOT],
+            used_by_others: vec![Fid::ROOT],
         },
     }
 }
@@ -82,8 +84,14 @@ fn valid() -> Vec<Vec<u8>> {
         Counters { sequences: vec![(Fid::SEQ_NORMAL, 2)], next_oid: 6, ..Default::default() };
     let superblock = Superblock { fsname: "nacre".into(), hash_key: [1, 2], hash_bits: 60 };
     let entry = Entry { name: Bytes::from_static(b"x"), fid: FID, kind: FileKind::Fifo };
-    let session =
-        Session { client_uuid: "u".into(), incarnation: 1, hostname: "h".into(), opened: time(1) };
+    let session = Session {
+        client_uuid: "u".into(),
+        incarnation: 1,
+        hostname: "h".into(),
+        opened: time(1),
+        leases: true,
+        sequences: vec![7],
+    };
     let reply = Reply { xid: 1, response: v1::ChangeResponse::default(), work: vec![1, 2] };
     vec![
         inode().encode(),

@@ -13,10 +13,14 @@ use nacre_proto::v1::change_request::Op as Wire;
 use parking_lot::Mutex;
 
 use super::check::touched;
+use super::{batch, touch};
 use crate::command::{Command, Op, Origin};
 use crate::error::Refusal;
+use crate::leases::{Lease, Mode, Touch};
 use crate::namespace::{NsError, read};
+use crate::opens::OpenTable;
 use crate::placement::{PlacementError, Wish};
+use crate::recalls;
 use crate::record::{Counters, Record, key};
 use crate::shared::Shared;
 use crate::store::View;
@@ -30,6 +34,18 @@ pub(super) struct Marks {
     pub(super) held: Vec<Fid>,
     /// A handle registered for the file that is expected to be made or found.
     pub(super) opened: Option<Fid>,
+    /// A lease on the inode that is expected to be made: nobody else can know it yet.
+    pub(super) made: Option<(Fid, Lease)>,
+    /// The same of a batch, by the number of the change.
+    pub(super) made_in_batch: Vec<(u32, Fid)>,
+}
+
+impl Marks {
+    /// An inode is about to lose a name.
+    pub(super) fn victim(&mut self, shared: &Shared, fid: Fid) {
+        let held = shared.opens.lock().held_or_leaving(fid);
+        if held { self.held.push(fid) } else { self.leaving.push(fid) }
+    }
 }
 
 /// One change on its way to the applier.
@@ -39,6 +55,8 @@ pub(super) struct Admission {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) op: Wire,
+    /// What its names led to when leases were recalled.
+    pub(super) led: Vec<Touch>,
     pub(super) marks: Arc<Mutex<Marks>>,
 }
 
@@ -46,12 +64,21 @@ impl Admission {
     /// The command. Errors of lookups are not told: the namespace, which also knows of resends,
     /// says what is wrong.
     pub(super) fn command(mut self, view: &dyn View) -> Result<Command, Refusal> {
+        if !touch::still(view, &self.op, &self.led) {
+            return Err(Refusal::Moved);
+        }
         let mut marks = Marks::default();
-        let mut written_by_others = Vec::new();
+        let mut used_by_others = Vec::new();
         let mut placement = Vec::new();
         if let Wire::Create(op) = &mut self.op {
-            default_layout(&self.shared, view, op);
-            marks.opened = open_created(&self.shared, view, self.origin.session, op);
+            if let Some(parent) = op.parent {
+                default_layout(&self.shared, view, parent.into(), op);
+            }
+            create(&self.shared, view, self.origin.session, op, &mut marks);
+        }
+        if let Wire::Batch(op) = &mut self.op {
+            let session = self.origin.session;
+            used_by_others = batch::admit(&self.shared, view, session, op, &mut marks);
         }
         match &self.op {
             Wire::Unlink(op) => self.victim(view, op.parent, &op.name, &mut marks),
@@ -59,8 +86,10 @@ impl Admission {
             Wire::Rename(op) if !op.exchange => {
                 self.victim(view, op.new_parent, &op.new_name, &mut marks);
             }
-            Wire::Settle(op) => written_by_others.extend(self.written_by_others(op.fid)),
-            Wire::Setattr(op) => written_by_others.extend(self.written_by_others(op.fid)),
+            Wire::Settle(_) | Wire::Setattr(_) => {
+                let opens = self.shared.opens.lock();
+                used_by_others.extend(self::used_by_others(&opens, self.origin.session, &self.op));
+            }
             Wire::Instantiate(op) => placement = self.instantiate(view, op)?,
             Wire::Promote(op) if !op.commit => placement = self.promote(view, op)?,
             Wire::Create(_)
@@ -70,7 +99,8 @@ impl Admission {
             | Wire::Removexattr(_)
             | Wire::WriteInline(_)
             | Wire::Promote(_)
-            | Wire::SetLayout(_) => {}
+            | Wire::SetLayout(_)
+            | Wire::Batch(_) => {}
         }
         let held_open = marks.held.clone();
         *self.marks.lock() = marks;
@@ -81,23 +111,16 @@ impl Admission {
             new_fid: None,
             placement,
             held_open,
-            written_by_others,
+            used_by_others,
         };
         Ok(Command { time: self.shared.clock.now(), origin: Some(self.origin), op })
     }
 
     fn victim(&self, view: &dyn View, parent: Option<v1::Fid>, name: &[u8], marks: &mut Marks) {
         let Some(parent) = parent.map(Fid::from) else { return };
-        if let Ok(attr) = read::lookup(view, parent, name) {
-            let held = self.shared.opens.lock().held_or_leaving(attr.fid);
-            if held { marks.held.push(attr.fid) } else { marks.leaving.push(attr.fid) }
+        if let Ok(Some(fid)) = read::lookup_fid(view, parent, name) {
+            marks.victim(&self.shared, fid);
         }
-    }
-
-    fn written_by_others(&self, fid: Option<v1::Fid>) -> Option<Fid> {
-        let fid = Fid::from(fid?);
-        let opens = self.shared.opens.lock();
-        opens.others_write(self.origin.session, fid).then_some(fid)
     }
 
     fn instantiate(
@@ -146,7 +169,7 @@ impl Admission {
             return Ok(Vec::new());
         }
         let template = read::template(view, fid)?;
-        let map = self.shared.osts.map().ok_or(PlacementError::NoSpace { count: 0 })?;
+        let map = self.shared.osts.map().ok_or(PlacementError::NoMap)?;
         let avoid: Vec<OstIndex> =
             avoid.iter().filter_map(|ost| u16::try_from(*ost).ok()).map(OstIndex).collect();
         let candidates = self.shared.osts.candidates(&map);
@@ -162,6 +185,21 @@ impl Admission {
         }
         Ok(placement)
     }
+}
+
+/// The inode whose data or size the change is about, if other sessions use it so that it matters:
+/// see [`Op::Change`].
+pub(super) fn used_by_others(opens: &OpenTable, session: u64, op: &Wire) -> Option<Fid> {
+    let (fid, used) = if let Wire::Settle(op) = op {
+        let fid = Fid::from(op.fid?);
+        (fid, opens.others_write(session, fid))
+    } else if let Wire::Setattr(op) = op {
+        let fid = Fid::from(op.fid?);
+        (fid, op.size == Some(0) && opens.others_hold(session, fid))
+    } else {
+        return None;
+    };
+    used.then_some(fid)
 }
 
 /// A component's wish, with the members of its pool.
@@ -205,7 +243,7 @@ pub(super) fn exists(map: &ClusterMap, template: &LayoutTemplate) -> Result<(), 
 }
 
 /// A new file in a directory without a default of its own gets the cluster's, if it has one.
-fn default_layout(shared: &Shared, view: &dyn View, op: &mut v1::CreateOp) {
+pub(super) fn default_layout(shared: &Shared, view: &dyn View, parent: Fid, op: &mut v1::CreateOp) {
     let regular = FileKind::from_mode(op.mode) == Some(FileKind::Regular);
     if !regular || op.layout.is_some() {
         return;
@@ -213,30 +251,39 @@ fn default_layout(shared: &Shared, view: &dyn View, op: &mut v1::CreateOp) {
     let Some(template) = shared.osts.map().and_then(|map| map.default_layout.clone()) else {
         return;
     };
-    let Some(parent) = op.parent.map(Fid::from) else { return };
     if let Ok(None) = read::default_template(view, parent) {
         op.layout = Some(template.into());
     }
 }
 
-/// Registers the handle of a create that also opens, for the file that it will find or make.
-fn open_created(shared: &Shared, view: &dyn View, session: u64, op: &v1::CreateOp) -> Option<Fid> {
-    if op.handle == 0 {
-        return None;
+/// Registers the handle of a create that also opens, for the file that it will find or make, and
+/// notes the lease on what it will make.
+fn create(shared: &Shared, view: &dyn View, session: u64, op: &v1::CreateOp, marks: &mut Marks) {
+    if op.handle == 0 && !shared.leases.lock().serves(session) {
+        return;
     }
-    let parent = Fid::from(op.parent?);
+    let Some(parent) = op.parent.map(Fid::from) else { return };
     let found = match op.name.as_ref() {
         b"" => None,
-        name => read::lookup(view, parent, name).ok(),
+        name => read::lookup_fid(view, parent, name).ok().flatten(),
     };
     let fid = match found {
         // EEXIST, unless it is a resend: then the outcome says what to open.
-        Some(_) if op.exclusive => return None,
-        Some(attr) => attr.fid,
-        None => next_fid(view)?,
+        Some(_) if op.exclusive => return,
+        Some(fid) => fid,
+        None => {
+            let Some(fid) = next_fid(view) else { return };
+            let directory = FileKind::from_mode(op.mode) == Some(FileKind::Directory);
+            let only_told = directory && !shared.exclusive_directories;
+            let want = if only_told { Mode::Shared } else { Mode::Exclusive };
+            marks.made = recalls::grant(shared, session, fid, want).map(|lease| (fid, lease));
+            fid
+        }
     };
-    let registered = shared.opens.lock().register(session, op.handle, fid, op.handle_write);
-    matches!(registered, Ok(true)).then_some(fid)
+    if op.handle != 0 {
+        let registered = shared.opens.lock().register(session, op.handle, fid, op.handle_write);
+        marks.opened = matches!(registered, Ok(true)).then_some(fid);
+    }
 }
 
 /// The fid that the namespace will give to the next inode.

@@ -9,10 +9,14 @@ use nacre_proto::v1::change_request::Op as Wire;
 use parking_lot::Mutex;
 
 use super::admit::{self, Admission, Marks};
-use super::check;
+use super::settle::settle;
+use super::{batch, check, touch};
 use crate::command::{Origin, Outcome, Work};
 use crate::cuts;
-use crate::error::MdsError;
+use crate::engine::EngineError;
+use crate::error::{MdsError, Refusal};
+use crate::leases::{Lease, Mode, Touch};
+use crate::recalls;
 use crate::shared::Shared;
 
 /// Slots of a session: `0..SLOTS`, one change in flight each.
@@ -35,6 +39,7 @@ pub(super) fn op_name(op: Option<&Wire>) -> &'static str {
         Some(Wire::Instantiate(_)) => "instantiate",
         Some(Wire::Promote(_)) => "promote",
         Some(Wire::SetLayout(_)) => "set_layout",
+        Some(Wire::Batch(_)) => "batch",
     }
 }
 
@@ -48,47 +53,129 @@ pub(super) async fn change(
         return Err(BadMessage::Range { field: "slot", value: request.slot.into() }.into());
     }
     let op = required("op", request.op)?;
-    check::change(&op)?;
+    if let Wire::Batch(batch) = &op {
+        batch::check(batch, shared.clock.now())?;
+    } else {
+        check::change(&op)?;
+    }
     known_layout(&shared, &op)?;
     room(&shared, &op)?;
     let origin = Origin { session: request.session, slot: request.slot, xid: request.xid };
     let (uid, gid, sync) = (request.uid, request.gid, request.sync);
-    let create = if let Wire::Create(create) = &op
-        && create.handle != 0
-    {
-        Some((create.handle, create.handle_write))
-    } else {
-        None
-    };
-    let size_of = resized(&op);
-    let data_of = needs_cuts(&op);
-    let marks = Arc::default();
-    let admission =
-        Admission { shared: Arc::clone(&shared), origin, uid, gid, op, marks: Arc::clone(&marks) };
+    let change = Change { shared, origin, uid, gid, sync, op };
+    change.shared.promotions.turn(origin.session, &change.op).await;
+    let done = change.carry_out().await;
+    change.shared.promotions.done(origin.session, &change.op, done.is_ok());
+    done
+}
 
-    if let Some(fid) = size_of {
-        let turn = cuts::turn(&shared, fid).await;
+/// A change that passed the checks.
+struct Change {
+    shared: Arc<Shared>,
+    origin: Origin,
+    uid: u32,
+    gid: u32,
+    sync: bool,
+    op: Wire,
+}
+
+impl Change {
+    /// Waits for whoever holds leases, and does it.
+    async fn carry_out(&self) -> Result<v1::ChangeResponse, MdsError> {
+        let (shared, session) = (&self.shared, self.origin.session);
+        let _guard = recalls::need(shared, session, &touch::named(&self.op)).await?;
+        loop {
+            let led = touch::led_to(shared.view(), &self.op);
+            let _guard = recalls::need(shared, session, &led).await?;
+            match self.attempt(led).await {
+                Err(MdsError::Change(EngineError::Refused(Refusal::Moved))) => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Carries it out, now that nobody's lease stands in the way.
+    async fn attempt(&self, led: Vec<Touch>) -> Result<v1::ChangeResponse, MdsError> {
+        let (shared, session) = (&self.shared, self.origin.session);
+        let about = touch::about(&self.op, &led);
+        let lease = about.and_then(|fid| {
+            recalls::grant(shared, session, fid, self.want()).map(|lease| (fid, lease))
+        });
+        if shared.exclusive_directories {
+            for fid in touch::directories(&self.op) {
+                // A reply that shows the directory tells it.
+                recalls::grant(shared, session, fid, Mode::Exclusive);
+            }
+        }
+        let marks: Arc<Mutex<Marks>> = Arc::default();
+        let admission = Admission {
+            shared: Arc::clone(shared),
+            origin: self.origin,
+            uid: self.uid,
+            gid: self.gid,
+            op: self.op.clone(),
+            led,
+            marks: Arc::clone(&marks),
+        };
+        let mut outcome = if let Some(fid) = resized(&self.op) {
+            self.resize(fid, admission).await?
+        } else {
+            for fid in needs_cuts(&self.op) {
+                cuts::settle(shared, fid).await?;
+            }
+            let result = submit(shared, admission, self.sync).await;
+            let marks = std::mem::take(&mut *marks.lock());
+            let made = marks.made;
+            settle(shared, session, self.opens(), &marks, result.as_ref().ok())?;
+            let mut outcome = result?;
+            tell(&mut outcome.response, made);
+            if !outcome.work.is_empty() {
+                shared.work.notify_one();
+            }
+            outcome
+        };
+        tell(&mut outcome.response, lease);
+        outcome.response.directories = outcome.directories;
+        Ok(outcome.response)
+    }
+
+    /// A new size is answered when the objects are cut.
+    async fn resize(&self, fid: Fid, admission: Admission) -> Result<Outcome, MdsError> {
+        let shared = &self.shared;
+        let turn = cuts::turn(shared, fid).await;
         cuts::make(&turn).await?;
-        let outcome = submit(&shared, admission, sync).await?;
-        for (record, work) in outcome.work {
+        let mut outcome = submit(shared, admission, self.sync).await?;
+        for (record, work) in std::mem::take(&mut outcome.work) {
             match work {
                 work @ Work::Truncate { .. } => shared.cuts.note(record, work),
                 Work::Destroy { .. } => shared.work.notify_one(),
             }
         }
         cuts::make(&turn).await?;
-        return Ok(outcome.response);
+        Ok(outcome)
     }
-    if let Some(fid) = data_of {
-        cuts::settle(&shared, fid).await?;
+
+    /// The handle of a create that also opens, and whether it may write.
+    fn opens(&self) -> Option<(u64, bool)> {
+        let Wire::Create(op) = &self.op else { return None };
+        (op.handle != 0).then_some((op.handle, op.handle_write))
     }
-    let result = submit(&shared, admission, sync).await;
-    settle_marks(&shared, origin.session, create, &marks, result.as_ref().ok())?;
-    let outcome = result?;
-    if !outcome.work.is_empty() {
-        shared.work.notify_one();
+
+    /// What is wanted of the inode that the reply shows.
+    fn want(&self) -> Mode {
+        if self.opens().is_some_and(|(_, write)| write) { Mode::Exclusive } else { Mode::Shared }
     }
-    Ok(outcome.response)
+}
+
+/// The lease that comes with the reply. A kept reply brings none: what it says may be old.
+fn tell(response: &mut v1::ChangeResponse, lease: Option<(Fid, Lease)>) {
+    let shown = response.attr.as_ref().and_then(|attr| attr.fid).map(Fid::from);
+    if let Some((fid, lease)) = lease
+        && response.replayed == 0
+        && shown == Some(fid)
+    {
+        response.lease = Some(lease.into());
+    }
 }
 
 async fn submit(
@@ -106,18 +193,20 @@ fn resized(op: &Wire) -> Option<Fid> {
     op.fid.map(Into::into)
 }
 
-/// The file whose data the change is about.
-fn needs_cuts(op: &Wire) -> Option<Fid> {
+/// The files whose data the change is about.
+fn needs_cuts(op: &Wire) -> Vec<Fid> {
     let fid = if let Wire::Settle(op) = op {
         op.fid
     } else if let Wire::Instantiate(op) = op {
         op.fid
     } else if let Wire::Promote(op) = op {
         op.fid
+    } else if let Wire::Batch(op) = op {
+        return batch::settled(op).collect();
     } else {
         None
     };
-    fid.map(Into::into)
+    fid.map(Into::into).into_iter().collect()
 }
 
 /// A layout that names what is not there is refused now, not at the first write.
@@ -127,6 +216,10 @@ fn known_layout(shared: &Shared, op: &Wire) -> Result<(), MdsError> {
     } else if let Wire::SetLayout(op) = op {
         op.layout.as_ref()
     } else {
+        if let Wire::Batch(batch) = op {
+            let mut ops = batch.changes.iter().filter_map(|change| change.op.as_ref());
+            return ops.try_for_each(|op| known_layout(shared, op));
+        }
         None
     };
     if let (Some(wire), Some(map)) = (template, shared.osts.map()) {
@@ -137,7 +230,15 @@ fn known_layout(shared: &Shared, op: &Wire) -> Result<(), MdsError> {
 
 /// What makes the metadata grow is refused while there is still room to remove something.
 fn room(shared: &Shared, op: &Wire) -> Result<(), MdsError> {
-    let grows = match op {
+    if grows(op) && shared.space.nearly_full() {
+        return Err(MdsError::MdtFull { bytes_available: shared.space.available() });
+    }
+    Ok(())
+}
+
+/// Whether a change makes the metadata grow. Of a batch each change is looked at by itself.
+pub(super) fn grows(op: &Wire) -> bool {
+    match op {
         Wire::Create(_)
         | Wire::Link(_)
         | Wire::Setxattr(_)
@@ -150,55 +251,7 @@ fn room(shared: &Shared, op: &Wire) -> Result<(), MdsError> {
         | Wire::Setattr(_)
         | Wire::Removexattr(_)
         | Wire::Settle(_)
-        | Wire::SetLayout(_) => false,
-    };
-    if grows && shared.space.nearly_full() {
-        return Err(MdsError::MdtFull { bytes_available: shared.space.available() });
+        | Wire::SetLayout(_)
+        | Wire::Batch(_) => false,
     }
-    Ok(())
-}
-
-/// Brings the open table in line with what became of the change.
-fn settle_marks(
-    shared: &Arc<Shared>,
-    session: u64,
-    create: Option<(u64, bool)>,
-    marks: &Mutex<Marks>,
-    outcome: Option<&Outcome>,
-) -> Result<(), MdsError> {
-    let marks = std::mem::take(&mut *marks.lock());
-    let mut reap = Vec::new();
-    if !marks.leaving.is_empty() {
-        let mut opens = shared.opens.lock();
-        marks.leaving.iter().for_each(|fid| opens.left(*fid));
-        drop(opens);
-        shared.left.notify_waiters();
-    }
-    if let Some(fid) = outcome.and_then(|outcome| outcome.unlinked)
-        && marks.held.contains(&fid)
-    {
-        reap.extend(shared.opens.lock().orphaned(fid));
-    }
-    let mut result = Ok(());
-    if let Some((handle, write)) = create {
-        let attr = outcome.and_then(|outcome| outcome.response.attr.as_ref());
-        let made = attr.and_then(|attr| Some((Fid::from(attr.fid?), attr.nlink == 0)));
-        let mut opens = shared.opens.lock();
-        if marks.opened.is_some() && made.map(|(fid, _)| fid) != marks.opened {
-            reap.extend(opens.close(session, handle));
-        }
-        if let Some((fid, nameless)) = made {
-            result = opens.register(session, handle, fid, write).map(drop);
-            if nameless {
-                reap.extend(opens.orphaned(fid));
-            }
-        }
-        drop(opens);
-        // The session may have ended in the meantime, and its handles with it.
-        if !shared.sessions.lock().is_live(session) {
-            reap.extend(shared.opens.lock().end_session(session));
-        }
-    }
-    shared.reap(reap);
-    Ok(result?)
 }

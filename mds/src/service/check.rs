@@ -104,6 +104,8 @@ pub(super) fn change(op: &Op) -> Checked {
             fid("fid", op.fid)?;
             template(op.layout.as_ref())
         }
+        // No batch holds another.
+        Op::Batch(op) => Err(range("changes", op.changes.len() as u64)),
     }
 }
 
@@ -149,9 +151,9 @@ mod tests {
     #[test]
     fn what_no_correct_client_sends_is_refused() {
         let bad = [
-            Op::Unlink(v1::UnlinkOp { parent: None, name: "a".into() }),
-            Op::Unlink(v1::UnlinkOp { parent: FID, name: "a/b".into() }),
-            Op::Rmdir(v1::RmdirOp { parent: FID, name: "..".into() }),
+            Op::Unlink(v1::UnlinkOp { parent: None, name: "a".into(), fid: None }),
+            Op::Unlink(v1::UnlinkOp { parent: FID, name: "a/b".into(), fid: None }),
+            Op::Rmdir(v1::RmdirOp { parent: FID, name: "..".into(), fid: None }),
             Op::Create(v1::CreateOp {
                 parent: FID,
                 name: "a".into(),
@@ -165,6 +167,7 @@ mod tests {
                 new_name: "b".into(),
                 noreplace: true,
                 exchange: true,
+                replaced: None,
             }),
             Op::Setattr(v1::SetattrOp {
                 fid: FID,
@@ -197,7 +200,7 @@ mod tests {
         for op in bad {
             assert!(change(&op).is_err(), "{op:?}");
         }
-        let longest = v1::UnlinkOp { parent: FID, name: vec![0xff; 255].into() };
+        let longest = v1::UnlinkOp { parent: FID, name: vec![0xff; 255].into(), fid: None };
         assert_eq!(change(&Op::Unlink(longest)), Ok(()));
     }
 }

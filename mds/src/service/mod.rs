@@ -2,12 +2,17 @@
 //! statuses, durations to metrics.
 
 mod admit;
+mod batch;
 mod change;
 mod check;
+pub(crate) mod evict;
+mod lease;
 mod lock;
 mod open;
 mod reads;
-pub(crate) mod session;
+mod session;
+mod settle;
+mod touch;
 
 use std::sync::Arc;
 
@@ -23,6 +28,7 @@ use crate::error::MdsError;
 use crate::finish::Finish;
 use crate::metrics;
 use crate::shared::{Down, Shared};
+use change::grows;
 
 /// Serves one MDT.
 #[derive(Clone)]
@@ -86,6 +92,25 @@ impl Mds for Service {
         Ok(Response::new(session::stream(&self.shared, request.into_inner())))
     }
 
+    async fn return_leases(
+        &self,
+        request: Request<v1::ReturnLeasesRequest>,
+    ) -> Answer<v1::ReturnLeasesResponse> {
+        let begun = Instant::now();
+        let returned = lease::give_back(&self.shared, request.into_inner());
+        answer("return_leases", begun, returned.map(|()| v1::ReturnLeasesResponse {}))
+    }
+
+    async fn grant_sequence(
+        &self,
+        request: Request<v1::GrantSequenceRequest>,
+    ) -> Answer<v1::GrantSequenceResponse> {
+        let begun = Instant::now();
+        let work = session::grant_sequence(Arc::clone(&self.shared), request.into_inner().session);
+        let granted = self.finish(work).await.map(|seq| v1::GrantSequenceResponse { seq });
+        answer("grant_sequence", begun, granted)
+    }
+
     async fn change(&self, request: Request<v1::ChangeRequest>) -> Answer<v1::ChangeResponse> {
         let begun = Instant::now();
         let request = request.into_inner();
@@ -96,17 +121,20 @@ impl Mds for Service {
 
     async fn lookup(&self, request: Request<v1::LookupRequest>) -> Answer<v1::LookupResponse> {
         let begun = Instant::now();
-        answer("lookup", begun, reads::lookup(&self.shared, request.get_ref()))
+        let result = reads::lookup(Arc::clone(&self.shared), request.into_inner()).await;
+        answer("lookup", begun, result)
     }
 
     async fn getattr(&self, request: Request<v1::GetattrRequest>) -> Answer<v1::GetattrResponse> {
         let begun = Instant::now();
-        answer("getattr", begun, reads::getattr(&self.shared, request.get_ref()))
+        let result = reads::getattr(Arc::clone(&self.shared), request.into_inner()).await;
+        answer("getattr", begun, result)
     }
 
     async fn readdir(&self, request: Request<v1::ReaddirRequest>) -> Answer<v1::ReaddirResponse> {
         let begun = Instant::now();
-        answer("readdir", begun, reads::readdir(&self.shared, request.get_ref()))
+        let result = reads::readdir(Arc::clone(&self.shared), request.into_inner()).await;
+        answer("readdir", begun, result)
     }
 
     async fn readlink(
@@ -114,7 +142,8 @@ impl Mds for Service {
         request: Request<v1::ReadlinkRequest>,
     ) -> Answer<v1::ReadlinkResponse> {
         let begun = Instant::now();
-        answer("readlink", begun, reads::readlink(&self.shared, request.get_ref()))
+        let result = reads::readlink(Arc::clone(&self.shared), request.into_inner()).await;
+        answer("readlink", begun, result)
     }
 
     async fn getxattr(
@@ -122,7 +151,8 @@ impl Mds for Service {
         request: Request<v1::GetxattrRequest>,
     ) -> Answer<v1::GetxattrResponse> {
         let begun = Instant::now();
-        answer("getxattr", begun, reads::getxattr(&self.shared, request.get_ref()))
+        let result = reads::getxattr(Arc::clone(&self.shared), request.into_inner()).await;
+        answer("getxattr", begun, result)
     }
 
     async fn listxattr(
@@ -130,7 +160,8 @@ impl Mds for Service {
         request: Request<v1::ListxattrRequest>,
     ) -> Answer<v1::ListxattrResponse> {
         let begun = Instant::now();
-        answer("listxattr", begun, reads::listxattr(&self.shared, request.get_ref()))
+        let result = reads::listxattr(Arc::clone(&self.shared), request.into_inner()).await;
+        answer("listxattr", begun, result)
     }
 
     async fn get_layout(
@@ -138,7 +169,7 @@ impl Mds for Service {
         request: Request<v1::GetLayoutRequest>,
     ) -> Answer<v1::GetLayoutResponse> {
         let begun = Instant::now();
-        let result = reads::get_layout(&self.shared, request.into_inner()).await;
+        let result = reads::get_layout(Arc::clone(&self.shared), request.into_inner()).await;
         answer("get_layout", begun, result)
     }
 
@@ -170,7 +201,8 @@ impl Mds for Service {
         request: Request<v1::Fid2PathRequest>,
     ) -> Answer<v1::Fid2PathResponse> {
         let begun = Instant::now();
-        answer("fid2path", begun, reads::fid2path(&self.shared, request.get_ref()))
+        let result = reads::fid2path(Arc::clone(&self.shared), request.into_inner()).await;
+        answer("fid2path", begun, result)
     }
 
     async fn lock(&self, request: Request<v1::LockRequest>) -> Answer<v1::LockResponse> {

@@ -9,8 +9,10 @@ use super::check;
 use crate::command::Op;
 use crate::cuts;
 use crate::error::MdsError;
+use crate::leases::{Mode, Need, Touch};
 use crate::namespace::read::{self, FileView};
 use crate::opens::OpenError;
+use crate::recalls;
 use crate::shared::Shared;
 
 /// Opens a file under the client's handle.
@@ -22,7 +24,18 @@ pub(super) async fn open(
     shared.heard(session)?;
     let fid = check::fid("fid", request.fid)?;
     let fresh = register(&shared, session, handle, fid, write).await?;
-    let opened = read_open(&shared, fid, write).await;
+    // Registered first: from here on nobody else is granted what the handle stands against.
+    let touch = Touch { fid, need: if write { Need::Change } else { Need::Open } };
+    let opened = match recalls::need(&shared, session, &[touch]).await {
+        Ok(guard) => {
+            let want = if write { Mode::Exclusive } else { Mode::Shared };
+            let lease = recalls::grant(&shared, session, fid, want);
+            let opened = read_open(&shared, fid, write).await;
+            drop(guard);
+            opened.map(|file| (file, lease))
+        }
+        Err(error) => Err(error),
+    };
     if !shared.sessions.lock().is_live(session) {
         let orphans = shared.opens.lock().end_session(session);
         shared.reap(orphans);
@@ -30,13 +43,14 @@ pub(super) async fn open(
         let orphan = shared.opens.lock().close(session, handle);
         shared.reap(orphan);
     }
-    let file = opened?;
+    let (file, lease) = opened?;
     Ok(v1::OpenResponse {
         attr: Some(file.attr.into()),
         layout: file.layout.map(Into::into),
         is_inline: file.is_inline,
         inline_data: file.inline_data,
         other_writers: shared.opens.lock().others_write(session, fid),
+        lease: lease.map(Into::into),
     })
 }
 

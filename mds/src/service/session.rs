@@ -1,10 +1,8 @@
-//! Sessions on the wire: opening, the stream of heartbeats and grants, closing, eviction.
+//! Sessions on the wire: opening, the stream of heartbeats and grants, closing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use nacre_model::Fid;
-use nacre_node::Scope;
 use nacre_proto::convert::BadMessage;
 use nacre_proto::status::to_status;
 use nacre_proto::v1;
@@ -14,17 +12,18 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::change::SLOTS;
-use super::lock;
+use super::{evict, lease, lock};
 use crate::command::Op;
 use crate::error::MdsError;
-use crate::metrics;
+use crate::leases::LEASES_PER_SESSION_MAX;
 use crate::namespace::read;
 use crate::opens::HANDLES_PER_SESSION_MAX;
+use crate::recalls;
 use crate::session::SessionError;
 use crate::shared::{DOWN_QUEUE_MAX, Down, Shared};
 
-/// How often the time is looked at; a session lives at most so much longer than its lease.
-const TICK: Duration = Duration::from_millis(250);
+/// Why the session before ends.
+const AGAIN: &str = "the client has opened a new session";
 
 /// Opens a session, or opens it again and takes back what the client held.
 pub(super) async fn open(
@@ -35,8 +34,9 @@ pub(super) async fn open(
         let here = shared.fsname.clone();
         return Err(MdsError::OtherFileSystem { wanted: request.fsname, here });
     }
-    let claims = request.handles.len().max(request.locks.len());
-    if claims > HANDLES_PER_SESSION_MAX {
+    let leases = request.leases_held.len();
+    let claims = request.handles.len().max(request.locks.len()).max(leases);
+    if claims > HANDLES_PER_SESSION_MAX || leases > LEASES_PER_SESSION_MAX {
         return Err(BadMessage::Range { field: "handles", value: claims as u64 }.into());
     }
     let uuid = request.client_uuid.clone();
@@ -48,21 +48,37 @@ pub(super) async fn open(
     if claims > 0 && !returns {
         return Err(SessionError::Evicted(uuid).into());
     }
+    if let Some((old, incarnation)) = before
+        && request.incarnation > incarnation
+    {
+        shared.sessions.lock().ends(old);
+        evict::evict(&shared, old, AGAIN).await;
+    }
     let op = Op::OpenSession {
         client_uuid: uuid,
         incarnation: request.incarnation,
         hostname: request.hostname,
+        leases: request.leases,
     };
     let session = shared.submit(op).await?.session;
+    if !returns {
+        // Its number must not be given to another client after a loss of power.
+        shared.engine.sync().await?;
+    }
     if let Some((old, _)) = before.filter(|(old, _)| *old != session) {
         shared.sessions.lock().closed(old);
-        forget(&shared, old, "the client has opened a new session");
+        evict::forget(&shared, old, AGAIN);
     }
-    shared.sessions.lock().opened(session, shared.now())?;
+    if request.leases {
+        shared.leases.lock().open_session(session);
+    }
+    // Claimed before it counts as back: the last to come back ends the time for claims.
     claim(&shared, session, request.handles, request.locks)?;
+    lease::claim(&shared, session, request.leases_held)?;
+    shared.sessions.lock().opened(session, shared.now())?;
     tracing::info!(session, returns, "session open");
     // The last to come back ends the waiting of all.
-    tick(&shared);
+    evict::tick(&shared);
     Ok(v1::OpenSessionResponse {
         session,
         mds_boot_id: shared.boot_id,
@@ -100,11 +116,17 @@ fn claim(
     Ok(())
 }
 
+/// Gives a client fids for what it makes in batches.
+pub(super) async fn grant_sequence(shared: Arc<Shared>, session: u64) -> Result<u64, MdsError> {
+    shared.heard(session)?;
+    Ok(shared.submit(Op::GrantSequence { session }).await?.sequence)
+}
+
 /// Says goodbye.
 pub(super) async fn close(shared: Arc<Shared>, session: u64) -> Result<(), MdsError> {
     shared.heard(session)?;
-    shared.sessions.lock().closed(session);
-    end(&shared, session, "the client has closed it").await;
+    shared.sessions.lock().ends(session);
+    evict::end(&shared, session, "the client has closed it").await;
     tracing::info!(session, "session closed");
     Ok(())
 }
@@ -127,6 +149,8 @@ pub(super) fn stream(
             if session != Some(message.session) {
                 session = Some(message.session);
                 own.streams.lock().insert(message.session, tx.clone());
+                // What went down the stream before may not have arrived.
+                recalls::recall_again(&own, message.session);
             }
             // Cut off because it was full, or because the client has made another: the client
             // must notice, for grants do not come here any more.
@@ -149,69 +173,4 @@ pub(super) fn stream(
 
 fn is_current(shared: &Shared, session: u64, stream: &mpsc::Sender<Down>) -> bool {
     shared.streams.lock().get(&session).is_some_and(|current| current.same_channel(stream))
-}
-
-/// Looks at the time as long as the scope lives.
-pub(crate) fn start(shared: &Arc<Shared>, scope: &Scope) {
-    let shared = Arc::clone(shared);
-    let every = TICK.min(shared.lease / 4).max(Duration::from_millis(1));
-    scope.spawn("session-tick", async move {
-        loop {
-            tick(&shared);
-            let (locks, lock_waiters) = shared.locks.lock().counts();
-            metrics::held(&metrics::Held {
-                sessions: shared.sessions.lock().live_count(),
-                handles: shared.opens.lock().open_count(),
-                locks,
-                lock_waiters,
-            });
-            tokio::time::sleep(every).await;
-        }
-    });
-}
-
-fn tick(shared: &Arc<Shared>) {
-    let ticked = shared.sessions.lock().tick(shared.now());
-    metrics::evicted(ticked.evicted.len());
-    for session in ticked.evicted {
-        tracing::warn!(session, lease = ?shared.lease, "client is silent, evicting it");
-        end_soon(shared, session, "no word from the client for longer than its lease");
-    }
-    for session in ticked.lost {
-        tracing::info!(session, "client has not come back after the restart, its session ends");
-        end_soon(shared, session, "the client has not come back in time");
-    }
-    if ticked.recovered {
-        let orphans = shared.opens.lock().recovered();
-        shared.reap(orphans);
-        let grants = shared.locks.lock().recovered();
-        shared.deliver(grants);
-        tracing::info!("clients have claimed what they held");
-    }
-}
-
-fn end_soon(shared: &Arc<Shared>, session: u64, reason: &'static str) {
-    let own = Arc::clone(shared);
-    shared.scope.spawn_to_end("end-session", async move { end(&own, session, reason).await });
-}
-
-/// Ends a session for good. Its things are dropped once before, for others wait for them, and
-/// once after: a request that was under way may have left something.
-async fn end(shared: &Arc<Shared>, session: u64, reason: &str) {
-    forget(shared, session, reason);
-    if let Err(error) = shared.submit(Op::CloseSession { session }).await {
-        tracing::debug!(session, %error, "close session");
-    }
-    shared.sessions.lock().closed(session);
-    forget(shared, session, reason);
-}
-
-fn forget(shared: &Arc<Shared>, session: u64, reason: &str) {
-    let event = Event::Evicted(v1::Evicted { reason: reason.to_owned() });
-    shared.send(session, event);
-    shared.streams.lock().remove(&session);
-    let orphans = shared.opens.lock().end_session(session);
-    shared.reap(orphans);
-    let grants = shared.locks.lock().end_session(session);
-    shared.deliver(grants);
 }

@@ -75,7 +75,7 @@ impl SnapshotWriter {
         self.chunk(Kind::End, &end)?;
         let (new, path) = (self.dir.join(NEW), path_of(&self.dir, head.applied));
         sync_data(&*self.file).map_err(io_error("sync", &new))?;
-        self.disk.rename(&new, &path).map_err(io_error("rename", &path))?;
+        rename(&*self.disk, &new, &path).map_err(io_error("rename", &path))?;
         self.disk.sync_dir(&self.dir).map_err(io_error("sync folder", &self.dir))?;
         let parent = self.dir.parent().unwrap_or(&self.dir);
         self.disk.sync_dir(parent).map_err(io_error("sync folder", parent))?;
@@ -105,6 +105,11 @@ impl SnapshotWriter {
 fn create(disk: &dyn Disk, path: &Path) -> std::io::Result<Arc<dyn DiskFile>> {
     io_fault!("mds::snapshot::create");
     disk.create(path)
+}
+
+fn rename(disk: &dyn Disk, from: &Path, to: &Path) -> std::io::Result<()> {
+    io_fault!("mds::snapshot::rename");
+    disk.rename(from, to)
 }
 
 fn write_at(file: &dyn DiskFile, bytes: &[u8], offset: u64) -> std::io::Result<()> {

@@ -1,13 +1,20 @@
 //! The store: an ordered map of bytes that is an index of the log, and the overlay in which a
 //! group of commands is applied before it becomes one batch.
 
+mod closing;
+mod gathered;
 mod mem;
+#[cfg(test)]
+mod redb;
 mod sled;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 pub use self::sled::{Opened, SledOptions, SledStore, open_or_renew};
+pub use gathered::Gathered;
 pub use mem::MemStore;
 
 /// Is shown pairs of key and value, until it breaks.
@@ -40,6 +47,34 @@ pub trait MetaStore: View + Send + Sync + 'static {
     }
 }
 
+impl<S: View + ?Sized> View for std::sync::Arc<S> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        (**self).get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], visit: Visit<'_>) -> Result<(), StoreError> {
+        (**self).scan(from, to, visit)
+    }
+}
+
+impl<S: MetaStore + ?Sized> MetaStore for std::sync::Arc<S> {
+    fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
+        (**self).apply(batch)
+    }
+
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        (**self).checkpoint()
+    }
+
+    fn disk_bytes(&self) -> Result<u64, StoreError> {
+        (**self).disk_bytes()
+    }
+
+    fn health(&self) -> Result<(), StoreError> {
+        (**self).health()
+    }
+}
+
 /// No key is longer: a kind, a fid, a hash and a name of 255 bytes fit well.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// No value is longer: inline data and xattrs of up to 64 KiB fit with what stands beside them.
@@ -51,8 +86,16 @@ pub const KEY_END: [u8; 1] = [0xff];
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Its own files cannot be read or written.
-    #[error("store i/o")]
-    Io(#[source] std::io::Error),
+    #[error("store: {what} {path}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the disk said.
+        #[source]
+        source: io::Error,
+    },
     /// Its content is damaged: rebuild it from snapshot and log.
     #[error("store is damaged: {0}")]
     Damaged(String),
@@ -72,6 +115,10 @@ pub enum StoreError {
         /// Length of the value.
         value_bytes: usize,
     },
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Io { what, path: path.to_owned(), source }
 }
 
 /// What the overlay held for a key: nothing, a removal, or a value.
@@ -127,6 +174,20 @@ impl<'a> Txn<'a> {
         }
     }
 
+    /// Where the command stands now, for [`Txn::rollback_to`].
+    pub fn savepoint(&self) -> usize {
+        self.undo.len()
+    }
+
+    /// Takes back everything since a savepoint of the same command.
+    pub fn rollback_to(&mut self, savepoint: usize) {
+        let kept = savepoint.min(self.undo.len());
+        let undo = self.undo.split_off(kept);
+        let before = std::mem::replace(&mut self.undo, undo);
+        self.rollback();
+        self.undo = before;
+    }
+
     /// Whether anything was set or removed since the last [`Txn::mark`].
     pub fn is_changed(&self) -> bool {
         !self.undo.is_empty()
@@ -134,7 +195,12 @@ impl<'a> Txn<'a> {
 
     /// Refuses keys and values outside the limits, since the last [`Txn::mark`].
     pub fn check_changes(&self) -> Result<(), StoreError> {
-        for (key, value) in self.changes() {
+        self.check_changes_since(0)
+    }
+
+    /// The same, since a savepoint.
+    pub fn check_changes_since(&self, savepoint: usize) -> Result<(), StoreError> {
+        for (key, value) in self.changes().skip(savepoint) {
             let (key_bytes, value_bytes) = (key.len(), value.map_or(0, <[u8]>::len));
             let ours = key.first().is_some_and(|kind| *kind > 0) && key < KEY_END.as_slice();
             if !ours || key_bytes > KEY_BYTES_MAX || value_bytes > VALUE_BYTES_MAX {

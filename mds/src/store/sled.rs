@@ -2,24 +2,34 @@
 //!
 //! One tree, one batch per group of commands, one applier, no transactions. The process must
 //! carry [`nacre_node::durable`], which is tested at every open. What a crash may leave half
-//! made is removed before an open, and what sled never syncs (its configuration, the blobs of
-//! large nodes, its folders) is synced here. Every value ends with the crc32c of key and value.
+//! made is removed before an open, what sled never syncs (its configuration, its folders) is synced
+//! here, and nothing is let grow so large that sled puts it into a file that it never syncs. Every value ends with the crc32c of key and value.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use nacre_node::durable;
-use parking_lot::Mutex;
 
-use super::{Batch, MetaStore, StoreError, View, Visit};
+use super::closing::Closing;
+use super::{Batch, KEY_BYTES_MAX, MetaStore, StoreError, VALUE_BYTES_MAX, View, Visit, io_error};
 use crate::engine::is_rebuilding;
 use crate::fault::io_fault;
 
 const CRC_BYTES: usize = 4;
+/// How long the files' lock is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// Pause between two attempts to get it.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// sled writes whatever is longer than a quarter of this into a file of its own (a blob), which it
+/// never syncs, and skips it without a word when a power cut took the file. So nothing may be
+/// longer: neither a leaf, which holds up to 16 rows, and 21 for a moment after a merge, nor a
+/// node above them, with up to 257 keys.
+const SEGMENT_BYTES: usize = 8 << 20;
+const _: () = assert!(21 * (KEY_BYTES_MAX + VALUE_BYTES_MAX + 64) < SEGMENT_BYTES / 4 - 64);
 /// Written at every open, to see that a flush really syncs.
 const PROBE_KEY: [u8; 2] = [0, b't'];
 
@@ -48,9 +58,8 @@ pub enum Opened {
 /// A store in a folder.
 #[derive(Debug)]
 pub struct SledStore {
-    db: sled::Db,
+    db: Closing,
     dir: PathBuf,
-    synced_blobs: Mutex<BTreeSet<String>>,
     suspect: OnceLock<String>,
 }
 
@@ -63,7 +72,7 @@ pub fn open_or_renew(dir: &Path, options: &SledOptions) -> Result<SledStore, Sto
     };
     tracing::error!(dir = %dir.display(), reason, "metadata store must be rebuilt");
     let aside = beside(dir, "damaged");
-    move_aside(dir, &aside).map_err(StoreError::Io)?;
+    move_aside(dir, &aside).map_err(io_error("move aside", dir))?;
     match SledStore::open(dir, options)? {
         Opened::Ready(store) => Ok(store),
         Opened::MustRebuild(reason) => Err(StoreError::Damaged(reason)),
@@ -97,6 +106,23 @@ fn sync_path(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
 }
 
+/// Opens, and waits a moment for whoever is just letting go of the files: sled gives its lock back
+/// from a thread of its own, some time after it was closed.
+#[expect(clippy::disallowed_methods, reason = "sled says of no event that the lock is free")]
+fn open_unlocked(config: &sled::Config) -> sled::Result<sled::Db> {
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("acquire lock") && Instant::now() < until =>
+            {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+}
+
 impl SledStore {
     /// Opens or creates a store in `dir`.
     pub fn open(dir: &Path, options: &SledOptions) -> Result<Opened, StoreError> {
@@ -105,33 +131,29 @@ impl SledStore {
             let reason = fs::read_to_string(&mark).unwrap_or_default();
             return Ok(Opened::MustRebuild(format!("damage was met before: {reason}")));
         }
-        prepare(dir).map_err(StoreError::Io)?;
+        prepare(dir).map_err(io_error("make folder", dir))?;
         let config = sled::Config::new()
             .path(dir)
             .mode(sled::Mode::HighThroughput)
+            .segment_size(SEGMENT_BYTES)
             .cache_capacity(options.cache_bytes)
             .flush_every_ms(None);
         // It panics on some damage.
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        let opened = catch_unwind(AssertUnwindSafe(|| open_unlocked(&config)));
         let db = match opened.unwrap_or_else(|_| Err(sled::Error::Corruption { at: None, bt: () }))
         {
             Ok(db) => db,
             Err(error) => {
-                return match error_of(error) {
+                return match error_of("open", dir)(error) {
                     StoreError::Damaged(reason) => Ok(Opened::MustRebuild(reason)),
-                    other @ (StoreError::Io(_)
+                    other @ (StoreError::Io { .. }
                     | StoreError::Record { .. }
                     | StoreError::Limits { .. }) => Err(other),
                 };
             }
         };
-        let store = Self {
-            db,
-            dir: dir.to_owned(),
-            synced_blobs: Mutex::new(BTreeSet::new()),
-            suspect: OnceLock::new(),
-        };
-        store.sync_all().map_err(StoreError::Io)?;
+        let store = Self { db: Closing::new(db), dir: dir.to_owned(), suspect: OnceLock::new() };
+        store.sync_all().map_err(io_error("sync", dir))?;
         store.prove_that_flush_syncs()?;
         if is_rebuilding(&store)? {
             return Ok(Opened::MustRebuild("a rebuild was interrupted".to_owned()));
@@ -159,41 +181,15 @@ impl SledStore {
     fn prove_that_flush_syncs(&self) -> Result<(), StoreError> {
         let before = durable::sync_calls();
         // Another value each time: sled does not write what is there already.
-        let old = self.db.get(PROBE_KEY).map_err(error_of)?;
+        let old = self.db.get(PROBE_KEY).map_err(error_of("read", &self.dir))?;
         let old =
             old.and_then(|value| value.as_ref().try_into().ok()).map_or(0, u64::from_le_bytes);
         let probe = old.wrapping_add(1).to_le_bytes();
-        self.db.insert(PROBE_KEY, &probe).map_err(error_of)?;
-        self.db.flush().map_err(error_of)?;
+        self.db.insert(PROBE_KEY, &probe).map_err(error_of("write to", &self.dir))?;
+        self.db.flush().map_err(error_of("flush", &self.dir))?;
         if durable::sync_calls() == before {
             let text = "the store's flush does not reach the disk in this build";
-            return Err(StoreError::Io(io::Error::other(text)));
-        }
-        Ok(())
-    }
-
-    /// Blobs that appeared since the last time: sled writes them and never syncs them.
-    fn sync_blobs(&self) -> io::Result<()> {
-        let dir = self.dir.join("blobs");
-        let mut there = BTreeSet::new();
-        for entry in fs::read_dir(&dir)? {
-            there.insert(entry?.file_name().to_string_lossy().into_owned());
-        }
-        let new: Vec<String> = {
-            let mut synced = self.synced_blobs.lock();
-            synced.retain(|name| there.contains(name));
-            there.difference(&synced).cloned().collect()
-        };
-        for name in &new {
-            match sync_path(&dir.join(name)) {
-                // It was garbage by now.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                done => done?,
-            }
-        }
-        if !new.is_empty() {
-            sync_path(&dir)?;
-            self.synced_blobs.lock().extend(new);
+            return Err(io_error("flush", &self.dir)(io::Error::other(text)));
         }
         Ok(())
     }
@@ -229,15 +225,16 @@ fn prepare(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn error_of(error: sled::Error) -> StoreError {
-    match error {
+/// Sorts what sled says while it does `what`.
+fn error_of(what: &'static str, dir: &Path) -> impl FnOnce(sled::Error) -> StoreError {
+    move |error| match error {
         sled::Error::Io(error)
             if !matches!(
                 error.kind(),
                 io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData
             ) =>
         {
-            StoreError::Io(error)
+            StoreError::Io { what, path: dir.to_owned(), source: error }
         }
         error @ (sled::Error::Io(_)
         | sled::Error::CollectionNotFound(_)
@@ -245,6 +242,24 @@ fn error_of(error: sled::Error) -> StoreError {
         | sled::Error::ReportableBug(_)
         | sled::Error::Corruption { .. }) => StoreError::Damaged(error.to_string()),
     }
+}
+
+#[cfg_attr(
+    not(feature = "failpoints"),
+    expect(clippy::unnecessary_wraps, reason = "a fail point makes it fail")
+)]
+fn apply_fault() -> io::Result<()> {
+    io_fault!("mds::store::apply");
+    Ok(())
+}
+
+#[cfg_attr(
+    not(feature = "failpoints"),
+    expect(clippy::unnecessary_wraps, reason = "a fail point makes it fail")
+)]
+fn checkpoint_fault() -> io::Result<()> {
+    io_fault!("mds::store::checkpoint");
+    Ok(())
 }
 
 fn sealed(key: &[u8], value: &[u8]) -> Vec<u8> {
@@ -272,7 +287,7 @@ fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], StoreError> {
 
 impl View for SledStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let found = self.db.get(key).map_err(error_of);
+        let found = self.db.get(key).map_err(error_of("read", &self.dir));
         self.note(found.and_then(|found| {
             found.map(|sealed| unseal(key, &sealed).map(<[u8]>::to_vec)).transpose()
         }))
@@ -283,7 +298,7 @@ impl View for SledStore {
             return Ok(());
         }
         for pair in self.db.range(from..to) {
-            let (key, sealed) = self.note(pair.map_err(error_of))?;
+            let (key, sealed) = self.note(pair.map_err(error_of("read", &self.dir)))?;
             if key.as_ref() == PROBE_KEY {
                 continue;
             }
@@ -298,9 +313,8 @@ impl View for SledStore {
 
 impl MetaStore for SledStore {
     fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
-        fail::fail_point!("mds::store::apply", |argument| Err(StoreError::Io(
-            crate::fault::named(argument)
-        )));
+        let dir = &self.dir;
+        apply_fault().map_err(io_error("write to", dir))?;
         let mut changes = sled::Batch::default();
         for (key, value) in batch {
             match value {
@@ -308,16 +322,16 @@ impl MetaStore for SledStore {
                 None => changes.remove(key.as_slice()),
             }
         }
-        self.note(self.db.apply_batch(changes).map_err(error_of))
+        self.note(self.db.apply_batch(changes).map_err(error_of("write to", dir)))
     }
 
     fn checkpoint(&self) -> Result<(), StoreError> {
-        self.note(self.db.flush().map(drop).map_err(error_of))?;
-        self.sync_blobs().map_err(StoreError::Io)
+        checkpoint_fault().map_err(io_error("flush", &self.dir))?;
+        self.note(self.db.flush().map(drop).map_err(error_of("flush", &self.dir)))
     }
 
     fn disk_bytes(&self) -> Result<u64, StoreError> {
-        self.db.size_on_disk().map_err(error_of)
+        self.db.size_on_disk().map_err(error_of("measure", &self.dir))
     }
 
     fn health(&self) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::redb::RedbStore;
 use super::*;
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -75,6 +76,14 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_store_that_gathers_behaves_as_a_map(batches in batches(), keys_max in 1..9_usize) {
+        behaves_as_a_map(&Gathered::with_limit(MemStore::default(), keys_max), &batches);
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
     #[test]
     fn the_sled_store_behaves_as_a_map(batches in batches()) {
@@ -83,12 +92,37 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+    #[test]
+    fn the_redb_store_behaves_as_a_map(batches in batches()) {
+        let dir = TempDir::new().unwrap();
+        behaves_as_a_map(&RedbStore::open(&dir.path().join("store")).unwrap(), &batches);
+    }
+}
+
+#[test]
+fn what_the_redb_store_has_checkpointed_is_there_after_reopening() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("store");
+    let store = RedbStore::open(&path).unwrap();
+    let batch: Batch = (1..60_u8).map(|n| (vec![1, n], Some(vec![n; 60 << 10]))).collect();
+    store.apply(&batch).unwrap();
+    store.checkpoint().unwrap();
+    assert!(store.disk_bytes().unwrap() > 59 * (60 << 10));
+    drop(store);
+    let store = RedbStore::open(&path).unwrap();
+    for (key, value) in &batch {
+        assert_eq!(&store.get(key).unwrap(), value);
+    }
+    assert_eq!(all(&store, &[1], &KEY_END).len(), batch.len());
+}
+
 #[test]
 fn what_was_checkpointed_is_there_after_reopening() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("store");
     let store = ready(&path);
-    // Enough for nodes that sled puts into blobs.
     let batch: Batch = (1..60_u8).map(|n| (vec![1, n], Some(vec![n; 60 << 10]))).collect();
     store.apply(&batch).unwrap();
     store.checkpoint().unwrap();
@@ -104,6 +138,28 @@ fn what_was_checkpointed_is_there_after_reopening() {
         store = ready(&path);
     }
     assert_eq!(all(&store, &[1], &KEY_END).len(), batch.len());
+}
+
+/// A power cut takes blobs, and what was in them is then missing without a word.
+#[test]
+fn no_row_is_ever_put_into_a_file_of_its_own() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("store");
+    let store = ready(&path);
+    let key = |n: u8| [&[1, n][..], &vec![n; KEY_BYTES_MAX - 2]].concat();
+    for round in 0..6_u8 {
+        // All in one leaf, as long as it holds; then most go, so that leaves merge.
+        let value = |n: u8| Some(vec![n ^ round; VALUE_BYTES_MAX]);
+        let kept = |n: u8| round % 2 == 0 || n.is_multiple_of(5);
+        let batch: Batch = (0..40).map(|n| (key(n), value(n).filter(|_| kept(n)))).collect();
+        store.apply(&batch).unwrap();
+        for n in 0..20 {
+            store.apply(&Batch::from([(key(n), value(n + 1))])).unwrap();
+        }
+        store.checkpoint().unwrap();
+        let blobs = std::fs::read_dir(path.join("blobs")).unwrap().count();
+        assert_eq!(blobs, 0, "round {round}");
+    }
 }
 
 fn plant(dir: &std::path::Path, name: &str) {

@@ -59,7 +59,7 @@ async fn a_change_sent_twice_happens_once() {
     assert_eq!(back.session, client.session);
     let third = ok(server.mds.clone().change(create).await).unwrap();
     assert_eq!((third.replayed, &third.attr), (1, &first.attr));
-    let unlink = v1::UnlinkOp { parent: Some(Fid::ROOT.into()), name: "once".into() };
+    let unlink = v1::UnlinkOp { parent: Some(Fid::ROOT.into()), name: "once".into(), fid: None };
     let unlink = v1::ChangeRequest { xid: 2, ..back.request(Op::Unlink(unlink)) };
     back.send(unlink.clone()).await.unwrap();
     assert_eq!(back.send(unlink).await.unwrap().replayed, 1, "not ENOENT");
@@ -138,8 +138,11 @@ async fn nonsense_is_refused_and_changes_nothing() {
     assert_eq!(errno(client.send(empty).await), Errno::EINVAL);
     let slot = v1::ChangeRequest {
         slot: 64,
-        ..client
-            .request(Op::Unlink(v1::UnlinkOp { parent: Some(Fid::ROOT.into()), name: "x".into() }))
+        ..client.request(Op::Unlink(v1::UnlinkOp {
+            parent: Some(Fid::ROOT.into()),
+            name: "x".into(),
+            fid: None,
+        }))
     };
     assert_eq!(errno(client.send(slot).await), Errno::EINVAL);
     assert_eq!(errno(client.create(&"n".repeat(256), 0).await), Errno::ENAMETOOLONG);

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 pub(crate) struct FakeState {
     pub(crate) destroyed: Mutex<BTreeSet<(OstIndex, ObjectId)>>,
     pub(crate) truncated: Mutex<Vec<(OstIndex, ObjectId, u64)>>,
+    pub(crate) fenced: Mutex<BTreeSet<(OstIndex, u64)>>,
     pub(crate) failing: Mutex<BTreeSet<OstIndex>>,
 }
 
@@ -78,6 +79,12 @@ impl Oss for FakeOss {
 
     async fn write(&self, _: Request<v1::WriteRequest>) -> Answer<v1::WriteResponse> {
         never()
+    }
+    async fn fence(&self, request: Request<v1::FenceRequest>) -> Answer<v1::FenceResponse> {
+        let request = request.into_inner();
+        let ost = self.0.check(request.header.as_ref())?;
+        self.0.fenced.lock().insert((ost, request.session));
+        Ok(Response::new(v1::FenceResponse {}))
     }
     async fn read(&self, _: Request<v1::ReadRequest>) -> Answer<v1::ReadResponse> {
         never()

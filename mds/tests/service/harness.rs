@@ -12,6 +12,7 @@ use nacre_mds::{MdsConfig, command, namespace};
 use nacre_model::map::Deployment;
 use nacre_model::{ClusterMap, Errno, Fid, OstIndex, Target, TargetKind, TargetState, Timestamp};
 use nacre_node::disk::mem::MemDisk;
+use nacre_node::net::Channel;
 use nacre_node::net::{Connection, Listener, Net};
 use nacre_node::tasks::Blocking;
 use nacre_node::{FolderKind, Identity, Scope, SystemClock, TcpNet};
@@ -21,7 +22,6 @@ use nacre_proto::v1::change_request::Op;
 use nacre_proto::v1::mds_client::MdsClient;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tonic::transport::Channel;
 
 use crate::fake_oss::{FakeOss, FakeState};
 
@@ -50,6 +50,7 @@ impl Net for BoundNet {
 /// What outlives a server.
 pub(crate) struct Site {
     pub(crate) lease: Duration,
+    pub(crate) exclusive_directories: bool,
     pub(crate) oss: Arc<FakeState>,
     disk: Arc<MemDisk>,
     store: Arc<MemStore>,
@@ -65,9 +66,9 @@ impl Site {
         let listener = TcpNet.listen("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let oss_scope = Scope::new();
-        let router = nacre_node::net::server()
-            .add_service(v1::oss_server::OssServer::new(FakeOss(Arc::clone(&oss))));
-        let serving = nacre_node::net::serve(listener, router, oss_scope.clone());
+        let fake = v1::oss_server::OssServer::new(FakeOss(Arc::clone(&oss)));
+        let routes = tonic::service::Routes::new(fake);
+        let serving = nacre_node::net::serve(listener, routes, oss_scope.clone());
         oss_scope.spawn_to_end("fake oss", async move { serving.await.unwrap() });
         let target = |index| Target {
             kind: TargetKind::Ost,
@@ -102,6 +103,7 @@ impl Site {
         store.apply(&batch).unwrap();
         Self {
             lease: Duration::from_secs(10),
+            exclusive_directories: false,
             oss,
             disk: Arc::new(MemDisk::new(1 << 30)),
             store,
@@ -143,6 +145,7 @@ impl Site {
         config.blocking = Blocking::Inline;
         config.applier = Applier::Task;
         config.lease = self.lease;
+        config.exclusive_directories = self.exclusive_directories;
         config.map = Some(self.map.subscribe());
         let (ended_tx, ended) = tokio::sync::oneshot::channel();
         let own = scope.clone();
@@ -252,12 +255,14 @@ impl Client {
 
     pub(crate) async fn unlink(&self, name: &str) -> Result<v1::ChangeResponse, RemoteError> {
         let parent = Some(Fid::ROOT.into());
-        self.change(Op::Unlink(v1::UnlinkOp { parent, name: name.to_owned().into() })).await
+        self.change(Op::Unlink(v1::UnlinkOp { parent, name: name.to_owned().into(), fid: None }))
+            .await
     }
 
     pub(crate) async fn lookup(&self, name: &str) -> Result<Fid, RemoteError> {
         let parent = Some(Fid::ROOT.into());
-        let request = v1::LookupRequest { parent, name: name.to_owned().into() };
+        let request =
+            v1::LookupRequest { parent, name: name.to_owned().into(), session: self.session };
         let found = ok(self.mds.clone().lookup(request).await)?;
         Ok(fid_of(found.attr.as_ref()))
     }

@@ -3,8 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail it")]
 
+mod batches;
 mod changes;
 mod fake_oss;
 mod harness;
+mod holder;
+mod leases;
 mod objects;
 mod sessions;

@@ -42,7 +42,7 @@ async fn stripes_go_to_living_osts_and_without_any_there_is_no_space() {
     statfs_known(&server, 3).await;
     site.set_state(1, TargetState::Down);
     let fid = striped(&client, "f").await;
-    let request = v1::GetLayoutRequest { fid: Some(fid.into()) };
+    let request = v1::GetLayoutRequest { fid: Some(fid.into()), session: 0 };
     let layout = ok(client.mds.clone().get_layout(request).await).unwrap().layout.unwrap();
     let mut osts = layout.components[0].osts.clone();
     osts.sort_unstable();

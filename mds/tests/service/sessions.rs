@@ -24,7 +24,9 @@ async fn next(down: &mut tonic::Streaming<v1::SessionDown>) -> Option<Event> {
         loop {
             match down.message().await.ok()??.event? {
                 Event::Beat(_) => {}
-                event @ (Event::LockGranted(_) | Event::Evicted(_)) => return Some(event),
+                event @ (Event::LockGranted(_) | Event::Evicted(_) | Event::Recall(_)) => {
+                    return Some(event);
+                }
             }
         }
     };

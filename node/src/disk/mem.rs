@@ -5,6 +5,7 @@
 //! does to the rest is chosen by a [`Crash`] and a seed, so a run can be repeated exactly.
 
 mod content;
+mod dirs;
 mod names;
 
 use std::collections::BTreeMap;
@@ -434,13 +435,12 @@ impl Disk for MemDisk {
         let state = self.state.lock();
         state.powered()?;
         let free = state.pages_max.saturating_sub(state.pages_used) * PAGE_BYTES;
-        let files = state.names.live.len() as u64;
         Ok(Space {
             bytes_total: state.pages_max * PAGE_BYTES,
             bytes_free: free,
             bytes_available: free,
             inodes_total: u64::from(u32::MAX),
-            inodes_free: u64::from(u32::MAX).saturating_sub(files),
+            inodes_free: u64::from(u32::MAX).saturating_sub(state.names.live.len() as u64),
         })
     }
 }

@@ -9,6 +9,7 @@ use nacre_proto::convert::{BadMessage, required};
 use nacre_proto::v1;
 
 use crate::error::OssError;
+use crate::fences::{Fences, Inside};
 use crate::object::ObjectStore;
 
 /// One OST: its store, and where the store's calls run.
@@ -18,6 +19,15 @@ pub struct Ost {
     pub store: Arc<ObjectStore>,
     /// Its disk's threads.
     pub blocking: Blocking,
+    /// Sessions that it serves no more.
+    pub(crate) fences: Arc<Fences>,
+}
+
+/// An OST that a request was let in to.
+pub(crate) struct Admitted<'o> {
+    pub(crate) ost: &'o Ost,
+    /// Goes with the calls on the disk threads: they may outlive the request.
+    inside: Arc<Inside>,
 }
 
 /// The OSTs of one process, by index.
@@ -26,7 +36,10 @@ pub struct Osts(pub Arc<BTreeMap<OstIndex, Ost>>);
 
 impl Osts {
     /// The OST that a request is for, if the request may be carried out.
-    pub(crate) fn admit(&self, header: Option<&v1::ObjectHeader>) -> Result<&Ost, OssError> {
+    pub(crate) fn admit(
+        &self,
+        header: Option<&v1::ObjectHeader>,
+    ) -> Result<Admitted<'_>, OssError> {
         let header = required("header", header)?;
         let index = u16::try_from(header.ost_index).map_err(|_| BadMessage::Range {
             field: "ost_index",
@@ -35,7 +48,30 @@ impl Osts {
         let index = OstIndex(index);
         let ost = self.0.get(&index).ok_or(OssError::UnknownTarget(index))?;
         ost.store.check_epoch(header.target_epoch)?;
-        Ok(ost)
+        let inside = Arc::new(ost.fences.enter(header.session)?);
+        Ok(Admitted { ost, inside })
+    }
+}
+
+impl Admitted<'_> {
+    /// Its store.
+    pub(crate) fn store(&self) -> &ObjectStore {
+        &self.ost.store
+    }
+
+    /// Runs a call of the store on the disk's threads. The request is inside until it has ended.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&ObjectStore) -> T + Send + 'static,
+    ) -> T {
+        let inside = Arc::clone(&self.inside);
+        self.ost
+            .run(move |store| {
+                let result = call(store);
+                drop(inside);
+                result
+            })
+            .await
     }
 }
 

@@ -1,6 +1,7 @@
 //! The calls.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nacre_model::ServiceError;
@@ -66,7 +67,7 @@ impl Service {
         let ost = self.osts.admit(request.header.as_ref())?;
         let ids = objects(request.objects)?;
         ost.run(move |store| store.commit(&ids)).await?;
-        Ok(v1::CommitResponse { verifier: Some(verifier(ost.store.verifier())) })
+        Ok(v1::CommitResponse { verifier: Some(verifier(ost.store().verifier())) })
     }
 
     /// See `oss.proto`.
@@ -88,9 +89,16 @@ impl Service {
     ) -> Result<v1::TruncateResponse, OssError> {
         let ost = self.osts.admit(request.header.as_ref())?;
         let id = object(request.object)?;
-        let info = ost.run(move |store| store.truncate(id, request.size)).await?;
+        let truncate = move |store: &ObjectStore| {
+            let info = store.truncate(id, request.size)?;
+            // The MDS forgets the cut when it is answered: bytes that a loss of power brought
+            // back would stay, and be part of the file when it grows again.
+            store.commit(&[id])?;
+            Ok::<_, OssError>(info)
+        };
+        let info = ost.run(truncate).await?;
         Ok(v1::TruncateResponse {
-            verifier: Some(verifier(ost.store.verifier())),
+            verifier: Some(verifier(ost.store().verifier())),
             blocks: info.map_or(0, |info| info.blocks),
         })
     }
@@ -101,7 +109,7 @@ impl Service {
         let id = object(request.object)?;
         let info = ost.run(move |store| store.punch(id, request.offset, request.len)).await?;
         Ok(v1::PunchResponse {
-            verifier: Some(verifier(ost.store.verifier())),
+            verifier: Some(verifier(ost.store().verifier())),
             blocks: info.map_or(0, |info| info.blocks),
         })
     }
@@ -116,7 +124,7 @@ impl Service {
         let v1::AllocateRequest { offset, len, grow, .. } = request;
         let info = ost.run(move |store| store.allocate(id, offset, len, grow)).await?;
         Ok(v1::AllocateResponse {
-            verifier: Some(verifier(ost.store.verifier())),
+            verifier: Some(verifier(ost.store().verifier())),
             object_size: info.size,
             blocks: info.blocks,
         })
@@ -162,6 +170,22 @@ impl Service {
             objects_used: space.inodes_total.saturating_sub(space.inodes_free) / 2,
             objects_free: space.inodes_free / 2,
         })
+    }
+}
+
+impl Service {
+    /// See `oss.proto`.
+    pub async fn fence(&self, request: v1::FenceRequest) -> Result<v1::FenceResponse, OssError> {
+        let admitted = self.osts.admit(request.header.as_ref())?;
+        let fences = Arc::clone(&admitted.ost.fences);
+        let (session, own) = (request.session, Arc::clone(&fences));
+        admitted
+            .run(move |_| own.close(session))
+            .await
+            .map_err(OssError::disk("remember a fence"))?;
+        fences.ended(session).await;
+        tracing::info!(session, "session is fenced");
+        Ok(v1::FenceResponse {})
     }
 }
 
@@ -256,5 +280,12 @@ impl Oss for Service {
         request: Request<v1::OstStatfsRequest>,
     ) -> Result<Response<v1::OstStatfsResponse>, Status> {
         answer("ost_statfs", self.ost_statfs(request.into_inner())).await
+    }
+
+    async fn fence(
+        &self,
+        request: Request<v1::FenceRequest>,
+    ) -> Result<Response<v1::FenceResponse>, Status> {
+        answer("fence", self.fence(request.into_inner())).await
     }
 }

@@ -48,6 +48,7 @@ impl From<Attr> for v1::Attr {
             btime: Some(attr.btime.into()),
             size_lazy: attr.size_lazy,
             layout_gen: attr.layout_gen,
+            xattr_count: attr.xattr_count,
         }
     }
 }
@@ -74,6 +75,7 @@ impl TryFrom<v1::Attr> for Attr {
             btime: required("btime", wire.btime)?.try_into()?,
             size_lazy: wire.size_lazy,
             layout_gen: wire.layout_gen,
+            xattr_count: wire.xattr_count,
         })
     }
 }

@@ -107,7 +107,11 @@ impl CutFs {
 
     fn rename(&self, from: (INodeNo, &OsStr), to: (INodeNo, &OsStr)) -> io::Result<()> {
         let (from, to) = (self.child(from.0, from.1)?, self.child(to.0, to.1)?);
-        self.disk.rename(&from, &to)?;
+        if self.disk.list(&from).is_ok() {
+            self.disk.rename_dir(&from, &to)?;
+        } else {
+            self.disk.rename(&from, &to)?;
+        }
         self.inodes.lock().renamed(&from, &to);
         Ok(())
     }
@@ -191,6 +195,15 @@ impl Filesystem for CutFs {
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         answer!(self.remove(parent, name), reply, () => reply.ok());
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let removed = self.child(parent, name).and_then(|path| {
+            self.disk.remove_dir(&path)?;
+            self.inodes.lock().removed(&path);
+            Ok(())
+        });
+        answer!(removed, reply, () => reply.ok());
     }
 
     fn rename(

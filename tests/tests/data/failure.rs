@@ -26,6 +26,11 @@ async fn write_and_close(client: &Client, file: &OpenFile, data: &[u8]) -> Optio
     written.map(|_| ()).and(flushed).err().map(|error| error.errno())
 }
 
+/// A client whose `flush` waits for the data.
+async fn closing_client(cluster: &Cluster) -> Client {
+    cluster.client_with(|config| config.sync_on_close = true).await.unwrap()
+}
+
 async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> T {
     let started = Instant::now();
     let result = work.await;
@@ -36,7 +41,7 @@ async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_ost_gives_eio_at_once_and_others_continue_and_it_is_used_again() {
     let mut cluster = Cluster::start(2).await.unwrap();
-    let client = cluster.client().await.unwrap();
+    let client = closing_client(&cluster).await;
     let data = vec![7; LARGE];
     let dead = make(&client, "dead", Some(on_ost(1))).await;
     let live = make(&client, "live", Some(on_ost(0))).await;
@@ -70,7 +75,7 @@ async fn a_dead_ost_gives_eio_at_once_and_others_continue_and_it_is_used_again()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_ost_gives_eio_within_five_seconds_and_listing_goes_on() {
     let cluster = Cluster::start(2).await.unwrap();
-    let client = cluster.client().await.unwrap();
+    let client = closing_client(&cluster).await;
     let data = vec![7; LARGE];
     let silent = make(&client, "silent", Some(on_ost(1))).await;
     let live = make(&client, "live", Some(on_ost(0))).await;
@@ -101,7 +106,7 @@ async fn a_silent_ost_gives_eio_within_five_seconds_and_listing_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_is_sent_again_when_an_ost_was_restarted_before_the_commit() {
     let mut cluster = Cluster::start(1).await.unwrap();
-    let client = cluster.client().await.unwrap();
+    let client = closing_client(&cluster).await;
     let data = vec![9; LARGE];
     let file = make(&client, "again", Some(on_ost(0))).await;
     assert_eq!(write_and_close(&client, &file, &data).await, None);
@@ -115,7 +120,7 @@ async fn data_is_sent_again_when_an_ost_was_restarted_before_the_commit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn applications_wait_for_a_dead_mds_and_go_on() {
     let mut cluster = Cluster::start(1).await.unwrap();
-    let client = cluster.client().await.unwrap();
+    let client = closing_client(&cluster).await;
     let file = make(&client, "before", None).await;
     write(&client, &file, 0, b"small").await;
     cluster.kill_mds().await;

@@ -8,7 +8,6 @@ const FILE_LINES_MAX: usize = 500;
 /// the number when the file shrinks.
 const LONG_FILES: &[(&str, usize, &str)] = &[
     ("cli/src/lfs/find.rs", 536, "the words of find and what each asks of a file"),
-    ("client/src/flush.rs", 579, "one way out for dirty data, told from top to bottom"),
     ("mds/src/namespace/model_test/model.rs", 552, "one model of POSIX, independent of ours"),
     ("node/src/disk/mem.rs", 549, "one model of a disk: its calls and its crash share one state"),
 ];

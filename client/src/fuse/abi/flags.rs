@@ -14,12 +14,12 @@ bitflags::bitflags! {
         const FLOCK_LOCKS = 1 << 10;
         const AUTO_INVAL_DATA = 1 << 12;
         const DO_READDIRPLUS = 1 << 13;
-        const READDIRPLUS_AUTO = 1 << 14;
         const ASYNC_DIO = 1 << 15;
         const PARALLEL_DIROPS = 1 << 18;
         const POSIX_ACL = 1 << 20;
         const ABORT_ERROR = 1 << 21;
         const MAX_PAGES = 1 << 22;
+        const CACHE_SYMLINKS = 1 << 23;
         const HANDLE_KILLPRIV_V2 = 1 << 28;
         const SETXATTR_EXT = 1 << 29;
         /// The structure has a second flag word.
@@ -50,6 +50,8 @@ bitflags::bitflags! {
     pub(crate) struct Fopen: u32 {
         const DIRECT_IO = 1 << 0;
         const KEEP_CACHE = 1 << 1;
+        /// Of a directory: keep the listing.
+        const CACHE_DIR = 1 << 3;
         const PARALLEL_DIRECT_WRITES = 1 << 6;
     }
 }

@@ -35,6 +35,21 @@ wire! {
         flags: u32,
     }
 
+    struct ForgetIn {
+        lookups: u64,
+    }
+
+    /// `BATCH_FORGET`: so many [`ForgetOne`] follow.
+    struct BatchForgetIn {
+        count: u32,
+        _dummy: u32,
+    }
+
+    struct ForgetOne {
+        nodeid: u64,
+        lookups: u64,
+    }
+
     struct SetattrIn {
         valid: u32,
         _padding: u32,

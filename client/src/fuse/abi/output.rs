@@ -145,6 +145,14 @@ wire! {
         pid: u32,
     }
 
+    /// Notification: forget an inode's attributes and, unless `off` is negative, its pages.
+    struct InvalInodeOut {
+        ino: u64,
+        off: i64,
+        /// 0: to the end.
+        len: i64,
+    }
+
     struct Dirent {
         ino: u64,
         /// Where to go on after this entry.
@@ -154,6 +162,11 @@ wire! {
     }
 }
 
+/// `FUSE_NOTIFY_INVAL_INODE`.
+pub(crate) const NOTIFY_INVAL_INODE: i32 = 2;
+/// `FUSE_NOTIFY_INC_EPOCH`: all names that were looked up before are to be looked up again.
+pub(crate) const NOTIFY_INC_EPOCH: i32 = 8;
+
 /// Sizes that the kernel's header states.
 const _: () = {
     assert!(size_of::<OutHeader>() == 16, "fuse_out_header");
@@ -162,4 +175,5 @@ const _: () = {
     assert!(size_of::<EntryOut>() == 128, "fuse_entry_out");
     assert!(size_of::<StatxOut>() == 32 + 256, "fuse_statx_out");
     assert!(size_of::<StatfsOut>() == 80, "fuse_statfs_out");
+    assert!(size_of::<InvalInodeOut>() == 24, "fuse_notify_inval_inode_out");
 };

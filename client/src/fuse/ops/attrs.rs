@@ -1,25 +1,33 @@
 //! Operations on attributes.
 
 use nacre_model::attr::PERM_MASK;
-use nacre_model::{Errno, Timestamp};
+use nacre_model::{Attr, Errno, Timestamp};
 
 use super::super::abi::flags::Setattr;
 use super::super::abi::input as wire;
+use super::super::answer::Answer;
 use super::super::encode;
 use super::super::fs::Filesystem;
-use super::super::reply::Answer;
 use super::super::session::{Call, Session};
 use crate::types::{SetAttr, SetTime};
 
 impl<F: Filesystem> Session<F> {
     pub(in super::super) async fn getattr(&self, call: &Call) -> Result<Answer, Errno> {
         let attr = self.fs.getattr(call.fid).await?;
-        Ok(Answer::of(&encode::attr_out(&attr, self.fs.validity(call.fid))))
+        self.drop_unleased(&attr).await;
+        Ok(Answer::Attr(attr))
     }
 
     pub(in super::super) async fn statx(&self, call: &Call) -> Result<Answer, Errno> {
         let attr = self.fs.getattr(call.fid).await?;
-        Ok(Answer::of(&encode::statx_out(&attr, self.fs.validity(call.fid))))
+        self.drop_unleased(&attr).await;
+        Ok(Answer::Statx(attr))
+    }
+
+    /// The kernel is about to read, or it asks for some other reason.
+    async fn drop_unleased(&self, attr: &Attr) {
+        let known = &self.kept.known;
+        self.unleased.answering(attr.fid, attr.size, known, &self.kernel).await;
     }
 
     pub(in super::super) async fn setattr(
@@ -31,7 +39,7 @@ impl<F: Filesystem> Session<F> {
         let file = if valid.contains(Setattr::FH) { Some(self.files.get(args.fh)?) } else { None };
         let change = wanted(args, valid)?;
         let attr = self.fs.setattr(call.caller, call.fid, change, file.as_deref()).await?;
-        Ok(Answer::of(&encode::attr_out(&attr, self.fs.validity(call.fid))))
+        Ok(Answer::Set(attr))
     }
 
     pub(in super::super) async fn statfs(&self) -> Result<Answer, Errno> {

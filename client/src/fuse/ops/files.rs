@@ -6,9 +6,9 @@ use nacre_model::{Errno, ServiceError};
 use super::super::abi::flags;
 use super::super::abi::input as wire;
 use super::super::abi::output::{CopyOut, LseekOut, WriteOut};
+use super::super::answer::{Answer, Body};
 use super::super::fs::Filesystem;
-use super::super::reply::Answer;
-use super::super::session::Session;
+use super::super::session::{Call, Session};
 use crate::types::{AllocateMode, SeekFrom, WriteFlags};
 
 /// Which flag of the library each flag of the descriptor becomes.
@@ -34,7 +34,11 @@ fn write_flags(args: &wire::WriteIn) -> WriteFlags {
 }
 
 impl<F: Filesystem> Session<F> {
-    pub(in super::super) async fn read(&self, args: &wire::ReadIn) -> Result<Answer, Errno> {
+    pub(in super::super) async fn read(
+        &self,
+        call: &Call,
+        args: &wire::ReadIn,
+    ) -> Result<Answer, Errno> {
         let file = self.files.get(args.fh)?;
         let mut parts = self.fs.read(&file, args.offset, u64::from(args.size)).await?;
         // The kernel refuses an answer longer than it asked for.
@@ -43,17 +47,23 @@ impl<F: Filesystem> Session<F> {
             part.truncate(left);
             left = left.saturating_sub(part.len());
         }
-        Ok(Answer::data(parts))
+        let end = left > 0;
+        let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        let end = end.then(|| args.offset.saturating_add(len));
+        Ok(Answer::Pages { fid: call.fid, data: parts, end })
     }
 
     pub(in super::super) async fn write(
         &self,
+        call: &Call,
         args: &wire::WriteIn,
         data: Bytes,
     ) -> Result<Answer, Errno> {
         let file = self.files.get(args.fh)?;
         self.fs.write(&file, args.offset, data, write_flags(args)).await?;
-        Ok(Answer::of(&WriteOut { size: args.size, padding: 0 }))
+        let body = Body::of(&WriteOut { size: args.size, padding: 0 });
+        let end = args.offset.saturating_add(args.size.into());
+        Ok(Answer::Written { fid: call.fid, end, body })
     }
 
     pub(in super::super) async fn fsync(&self, args: &wire::FsyncIn) -> Result<Answer, Errno> {
@@ -64,11 +74,13 @@ impl<F: Filesystem> Session<F> {
 
     pub(in super::super) async fn fallocate(
         &self,
+        call: &Call,
         args: &wire::FallocateIn,
     ) -> Result<Answer, Errno> {
         let file = self.files.get(args.fh)?;
         let mode = AllocateMode::from_bits(args.mode.cast_signed()).map_err(|e| e.errno())?;
         self.fs.fallocate(&file, mode, args.offset, args.length).await?;
+        self.changed(&[call.fid]);
         Ok(Answer::empty())
     }
 

@@ -5,9 +5,9 @@ use nacre_model::Errno;
 use super::super::abi::flags;
 use super::super::abi::input as wire;
 use super::super::abi::output::LkOut;
+use super::super::answer::Answer;
 use super::super::fs::Filesystem;
 use super::super::options::LockScope;
-use super::super::reply::Answer;
 use super::super::session::{Call, Session};
 use crate::types::{LockHold, LockKind, LockMode, LockOwner};
 

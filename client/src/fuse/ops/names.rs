@@ -5,8 +5,8 @@ use nacre_model::attr::PERM_MASK;
 use nacre_model::{Errno, FileKind, Name};
 
 use super::super::abi::input as wire;
+use super::super::answer::{Answer, Found};
 use super::super::fs::Filesystem;
-use super::super::reply::Answer;
 use super::super::request::Target;
 use super::super::session::{Call, Session};
 use crate::types::{CreateKind, NewNode, RenameFlags};
@@ -21,12 +21,17 @@ impl<F: Filesystem> Session<F> {
         call: &Call,
         target: Target,
     ) -> Result<Answer, Errno> {
+        let (dir, how) = (call.fid, Found::Looked);
         let attr = match target {
-            Target::Itself => self.fs.getattr(call.fid).await?,
-            Target::Parent => self.fs.lookup_parent(call.fid).await?,
-            Target::Entry(name) => self.fs.lookup(call.fid, &name).await?,
+            Target::Itself => self.fs.getattr(dir).await?,
+            Target::Parent => self.fs.lookup_parent(dir).await?,
+            Target::Entry(name) => match self.fs.lookup(dir, &name).await {
+                Ok(attr) => attr,
+                Err(Errno::ENOENT) => return Ok(Answer::Absent { dir }),
+                Err(errno) => return Err(errno),
+            },
         };
-        Ok(self.entry(&attr))
+        Ok(Answer::Entry { dir, attr, how })
     }
 
     pub(in super::super) async fn readlink(&self, call: &Call) -> Result<Answer, Errno> {
@@ -43,7 +48,8 @@ impl<F: Filesystem> Session<F> {
     ) -> Result<Answer, Errno> {
         let node = NewNode { kind, perm: mode & PERM_MASK, umask, layout: None };
         let attr = self.fs.create(call.caller, call.fid, &name, node).await?;
-        Ok(self.entry(&attr))
+        self.changed(&[call.fid]);
+        Ok(Answer::Entry { dir: call.fid, attr, how: Found::Made })
     }
 
     pub(in super::super) async fn symlink(
@@ -84,11 +90,13 @@ impl<F: Filesystem> Session<F> {
 
     pub(in super::super) async fn unlink(&self, call: &Call, name: Name) -> Result<Answer, Errno> {
         self.fs.unlink(call.caller, call.fid, &name).await?;
+        self.changed(&[call.fid]);
         Ok(Answer::empty())
     }
 
     pub(in super::super) async fn rmdir(&self, call: &Call, name: Name) -> Result<Answer, Errno> {
         self.fs.rmdir(call.caller, call.fid, &name).await?;
+        self.changed(&[call.fid]);
         Ok(Answer::empty())
     }
 
@@ -109,6 +117,7 @@ impl<F: Filesystem> Session<F> {
         };
         let to = self.nodes.fid(new_parent);
         self.fs.rename(call.caller, (call.fid, &name), (to, &new_name), flags).await?;
+        self.changed(&[call.fid, to]);
         Ok(Answer::empty())
     }
 
@@ -120,6 +129,7 @@ impl<F: Filesystem> Session<F> {
     ) -> Result<Answer, Errno> {
         let fid = self.nodes.fid(node);
         let attr = self.fs.link(call.caller, fid, call.fid, &name).await?;
-        Ok(self.entry(&attr))
+        self.changed(&[call.fid]);
+        Ok(Answer::Entry { dir: call.fid, attr, how: Found::Made })
     }
 }

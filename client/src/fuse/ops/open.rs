@@ -3,11 +3,10 @@
 use nacre_model::attr::PERM_MASK;
 use nacre_model::{Attr, Errno, Name};
 
-use super::super::abi::flags::{self, Fopen};
+use super::super::abi::flags;
 use super::super::abi::input as wire;
-use super::super::abi::output::OpenOut;
+use super::super::answer::{Answer, Handle};
 use super::super::fs::Filesystem;
-use super::super::reply::Answer;
 use super::super::session::{Call, Session};
 use crate::types::{CreateKind, LockKind, LockOwner, NewNode, OpenFlags, SetAttr};
 
@@ -35,13 +34,8 @@ fn open_flags(bits: u32) -> OpenFlags {
 }
 
 impl<F: Filesystem> Session<F> {
-    /// The answer to whatever opened `file`.
-    fn opened(&self, file: F::File, flags: OpenFlags) -> OpenOut {
-        let mut answer = Fopen::empty();
-        if flags.contains(OpenFlags::DIRECT) {
-            answer |= Fopen::DIRECT_IO | Fopen::PARALLEL_DIRECT_WRITES;
-        }
-        OpenOut { fh: self.files.insert(file), open_flags: answer.bits(), padding: 0 }
+    fn handle(&self, file: F::File, flags: OpenFlags) -> Handle {
+        Handle { fh: self.files.insert(file), direct: flags.contains(OpenFlags::DIRECT) }
     }
 
     pub(in super::super) async fn open(
@@ -50,15 +44,19 @@ impl<F: Filesystem> Session<F> {
         args: &wire::OpenIn,
     ) -> Result<Answer, Errno> {
         let flags = open_flags(args.flags) - OpenFlags::EXCLUSIVE;
+        if flags.contains(OpenFlags::TRUNCATE) {
+            // When it is open the kernel takes it to be empty.
+            self.kept.known.overtaken(call.fid);
+        }
         let kill = args.open_flags & flags::OPEN_KILL_SUIDGID != 0;
         if !(kill && flags.contains(OpenFlags::TRUNCATE)) {
             let file = self.fs.open(call.caller, call.fid, flags).await?;
-            return Ok(Answer::of(&self.opened(file, flags)));
+            return Ok(Answer::Opened { fid: call.fid, file: self.handle(file, flags) });
         }
         let file = self.fs.open(call.caller, call.fid, flags - OpenFlags::TRUNCATE).await?;
         let cut = SetAttr { size: Some(0), kill_suidgid: true, ..SetAttr::default() };
         match self.fs.setattr(call.caller, call.fid, cut, Some(&file)).await {
-            Ok(_) => Ok(Answer::of(&self.opened(file, flags))),
+            Ok(_) => Ok(Answer::Opened { fid: call.fid, file: self.handle(file, flags) }),
             Err(errno) => {
                 // What counts is why it could not be cut.
                 let _closed = self.fs.release(&file).await;
@@ -68,9 +66,9 @@ impl<F: Filesystem> Session<F> {
     }
 
     /// The answer to CREATE and TMPFILE.
-    fn created(&self, (attr, file): (Attr, F::File), flags: OpenFlags) -> Answer {
-        let opened = self.opened(file, flags);
-        self.entry(&attr).and(&opened)
+    fn created(&self, call: &Call, (attr, file): (Attr, F::File), flags: OpenFlags) -> Answer {
+        self.changed(&[call.fid]);
+        Answer::Created { dir: call.fid, attr, file: self.handle(file, flags) }
     }
 
     pub(in super::super) async fn create(
@@ -81,7 +79,7 @@ impl<F: Filesystem> Session<F> {
     ) -> Result<Answer, Errno> {
         let flags = open_flags(args.flags);
         let made = self.fs.create_open(call.caller, call.fid, &name, node(args), flags).await?;
-        Ok(self.created(made, flags))
+        Ok(self.created(call, made, flags))
     }
 
     pub(in super::super) async fn tmpfile(
@@ -91,7 +89,7 @@ impl<F: Filesystem> Session<F> {
     ) -> Result<Answer, Errno> {
         let flags = open_flags(args.flags);
         let made = self.fs.tmpfile(call.caller, call.fid, node(args), flags).await?;
-        Ok(self.created(made, flags))
+        Ok(self.created(call, made, flags))
     }
 
     /// A descriptor was closed; others of the same open file may live on.

@@ -80,7 +80,7 @@ impl Pair {
             for entry in page.entries {
                 assert!(entry.cookie > cookie && entry.cookie < 1 << 63);
                 cookie = entry.cookie;
-                assert_eq!(entry.attr.unwrap().kind, entry.kind);
+                assert_eq!(read::listed_attr(view, entry.fid).unwrap().unwrap().kind, entry.kind);
                 found.insert(entry.name.to_vec(), entry.fid);
             }
             eof = page.eof;

@@ -59,9 +59,9 @@ impl Pair {
                 let name = self.name_in(dir, n);
                 let expected = self.model.remove(dir, &name, rmdir);
                 let op = if rmdir {
-                    Wire::Rmdir(v1::RmdirOp { parent, name })
+                    Wire::Rmdir(v1::RmdirOp { parent, name, fid: None })
                 } else {
-                    Wire::Unlink(v1::UnlinkOp { parent, name })
+                    Wire::Unlink(v1::UnlinkOp { parent, name, fid: None })
                 };
                 self.change(txn, op, expected);
             }
@@ -78,6 +78,7 @@ impl Pair {
                     new_name,
                     noreplace: flag == 1,
                     exchange: flag == 2,
+                    replaced: None,
                 };
                 self.change(txn, Wire::Rename(op), expected);
             }
@@ -146,12 +147,14 @@ impl Pair {
 
     pub(super) fn data_step(&mut self, txn: &mut Txn<'_>, step: DataStep) {
         match step {
-            DataStep::Truncate { node, size, kill } => {
+            DataStep::Truncate { node, size, kill, others } => {
                 let (id, fid) = self.pick_file(node);
-                let expected = self.model.truncate(id, size, kill);
+                let expected = self.model.truncate(id, size, kill, others);
                 let (size, kill_suidgid) = (Some(size), kill);
                 let op = v1::SetattrOp { fid, size, kill_suidgid, ..Default::default() };
-                self.change(txn, Wire::Setattr(op), expected);
+                let users = if others { vec![id] } else { Vec::new() };
+                let command = self.command(Wire::Setattr(op), &users);
+                self.send(txn, &command, expected);
             }
             DataStep::Write { node, offset, len, kill } => {
                 let (id, fid) = self.pick_file(node);

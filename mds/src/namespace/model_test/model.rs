@@ -350,7 +350,7 @@ impl Model {
         }
     }
 
-    pub(super) fn truncate(&mut self, id: Id, size: u64, kill: bool) -> Done {
+    pub(super) fn truncate(&mut self, id: Id, size: u64, kill: bool, others: bool) -> Done {
         let now = self.now;
         let node = self.file(id)?;
         if size > i64::MAX as u64 {
@@ -361,7 +361,7 @@ impl Model {
             file.pending = false;
             file.stored = file.stored.min(size);
             file.bytes.retain(|at, _| *at < size);
-        } else if size == 0 {
+        } else if size == 0 && !others {
             (file.live, file.lazy) = (BTreeSet::new(), false);
         }
         file.size = size;

@@ -37,7 +37,7 @@ pub(super) enum AttributeStep {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum DataStep {
-    Truncate { node: usize, size: u64, kill: bool },
+    Truncate { node: usize, size: u64, kill: bool, others: bool },
     Write { node: usize, offset: u64, len: usize, kill: bool },
     Punch { node: usize, offset: u64, len: u64 },
     Instantiate { node: usize, offset: u64, len: u64 },
@@ -112,11 +112,8 @@ fn offset() -> impl Strategy<Value = u64> {
 fn data() -> impl Strategy<Value = DataStep> {
     let node = 0_usize..256;
     prop_oneof![
-        (node.clone(), offset(), any::<bool>()).prop_map(|(node, size, kill)| DataStep::Truncate {
-            node,
-            size,
-            kill
-        }),
+        (node.clone(), offset(), any::<bool>(), any::<bool>())
+            .prop_map(|(node, size, kill, others)| DataStep::Truncate { node, size, kill, others }),
         (node.clone(), offset(), 0_usize..20, any::<bool>())
             .prop_map(|(node, offset, len, kill)| DataStep::Write { node, offset, len, kill }),
         (node.clone(), offset(), 0_u64..20).prop_map(|(node, offset, len)| DataStep::Punch {

@@ -132,7 +132,7 @@ fn cutting_to_nothing_leaves_tombstones_and_freeing_does_not() {
     let again = layout(instantiate(&mut fs, file, 0).unwrap());
     assert!(again.components[0].object_generation > 1, "never a destroyed generation");
     let outcome = fs.unlink("a").unwrap();
-    assert_eq!(outcome.unlinked, Some(file));
+    assert_eq!(outcome.unlinked, [file]);
     assert!(matches!(outcome.work[0].1, Work::Destroy { tombstone: false, .. }));
     fs.assert_clean();
 }
@@ -200,4 +200,24 @@ fn a_late_settle_does_not_grow_a_file_that_was_cut_to_nothing() {
     let (fid, size) = (Some(file.into()), Some(100));
     fs.change(Wire::Settle(v1::SettleOp { fid, size, ..Default::default() })).unwrap();
     assert_eq!(read::getattr(&fs.store, file).unwrap().size, 0);
+}
+
+#[test]
+fn who_writes_beside_others_leaves_the_size_to_the_objects_and_a_size_told_later_is_no_write() {
+    let mut fs = Fixture::new();
+    let file = fs.file("a");
+    instantiate(&mut fs, file, 0).unwrap();
+    let settle = |fs: &mut Fixture, size, mtime: Option<Timestamp>, exact| {
+        let (fid, mtime) = (Some(file.into()), mtime.map(Into::into));
+        let op = v1::SettleOp { fid, size, mtime, exact, ..Default::default() };
+        fs.change(Wire::Settle(op)).unwrap();
+        read::getattr(&fs.store, file).unwrap()
+    };
+    assert!(!settle(&mut fs, Some(7), None, true).size_lazy);
+    let written = Timestamp { secs: 5, nanos: 1 };
+    let beside = settle(&mut fs, None, Some(written), false);
+    assert_eq!((beside.size, beside.size_lazy, beside.mtime), (7, true, written));
+    let later = settle(&mut fs, Some(9), None, true);
+    assert_eq!((later.size, later.size_lazy, later.mtime), (9, false, written));
+    assert_eq!(later.ctime, beside.ctime);
 }

@@ -24,13 +24,27 @@ pub(super) enum NameChange {
 }
 
 impl NameChange {
-    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+    pub(super) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
         let (first, second) = match self {
             Self::Link { path, .. } | Self::Unlink { path } => (path, None),
             Self::Rename { from, to, .. } => (from, Some(to)),
         };
         std::iter::once(first).chain(second)
     }
+
+    fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let (first, second) = match self {
+            Self::Link { path, .. } | Self::Unlink { path } => (path, None),
+            Self::Rename { from, to, .. } => (from, Some(to)),
+        };
+        std::iter::once(first).chain(second)
+    }
+}
+
+/// The new path of what lies below a folder that moves.
+fn moved(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {
+    let below = path.strip_prefix(from).ok().filter(|below| !below.as_os_str().is_empty())?;
+    Some(to.join(below))
 }
 
 /// Paths and what they stand for. The root folder is not in it.
@@ -47,6 +61,14 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn change(&mut self, at: u64, change: NameChange) {
         apply(&mut self.live, &change);
+        if let NameChange::Rename { from, to, node: Node::Dir } = &change {
+            // What is not durable yet in the folder is in it wherever it is.
+            for path in self.pending.iter_mut().flat_map(|(_, change)| change.paths_mut()) {
+                if let Some(moved) = moved(path, from, to) {
+                    *path = moved;
+                }
+            }
+        }
         self.pending.push((at, change));
     }
 
@@ -111,6 +133,15 @@ fn apply(map: &mut NameMap, change: &NameChange) {
         NameChange::Rename { from, to, node } => {
             map.remove(from);
             map.insert(to.clone(), *node);
+            if *node == Node::Dir {
+                let below: Vec<PathBuf> =
+                    map.keys().filter(|path| moved(path, from, to).is_some()).cloned().collect();
+                for path in below {
+                    if let (Some(node), Some(to)) = (map.remove(&path), moved(&path, from, to)) {
+                        map.insert(to, node);
+                    }
+                }
+            }
         }
     }
 }

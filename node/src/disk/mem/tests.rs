@@ -55,6 +55,34 @@ fn a_folder_that_was_never_synced_takes_its_files_with_it() {
 }
 
 #[test]
+fn a_folder_moves_with_what_was_synced_in_it_and_a_cut_undoes_it_as_a_whole() {
+    let root = Path::new("");
+    for seed in 0..20 {
+        let disk = disk();
+        disk.sync_dir(root).unwrap();
+        disk.create(Path::new("d/a")).unwrap().sync_data().unwrap();
+        disk.sync_dir(Path::new(DIR)).unwrap();
+        disk.create(Path::new("d/b")).unwrap();
+        disk.rename_dir(Path::new(DIR), Path::new("e")).unwrap();
+        assert_eq!(disk.list(Path::new("e")).unwrap(), ["a", "b"]);
+        assert!(disk.remove_dir(Path::new("e")).is_err(), "not empty");
+        disk.crash(Crash::Pages, seed);
+        let names = disk.list(root).unwrap();
+        assert!(names == [DIR] || names == ["e"], "{names:?}");
+        let place = Path::new(&names[0]);
+        assert_eq!(disk.list(place).unwrap()[0], "a");
+
+        if names == [DIR] {
+            disk.rename_dir(place, Path::new("e")).unwrap();
+        }
+        disk.sync_dir(root).unwrap();
+        disk.crash(Crash::DropAll, seed);
+        assert_eq!(disk.list(root).unwrap(), ["e"]);
+        assert_eq!(disk.list(Path::new("e")).unwrap()[0], "a");
+    }
+}
+
+#[test]
 fn a_rename_is_seen_whole_or_not_at_all() {
     for seed in 0..50 {
         let disk = disk();
