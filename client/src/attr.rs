@@ -141,6 +141,12 @@ impl Client {
         }
         let inode =
             handle.map(|file| Arc::clone(&file.inode)).or_else(|| self.inner.inodes.get(fid));
+        if set.size.is_some_and(|size| size > 0) && self.is_released(fid, inode.as_ref()).await? {
+            self.restore(fid).await?;
+            if let Some(inode) = &inode {
+                self.refresh_layout(inode).await?;
+            }
+        }
         let Some(inode) = inode else {
             let attr = self.send_setattr(caller, fid, set).await?.attr()?;
             if attr.size_lazy && attr.kind == FileKind::Regular && set.size.is_none() {
@@ -203,6 +209,13 @@ impl Client {
             Some(())
         });
         Ok(attr)
+    }
+
+    async fn is_released(&self, fid: Fid, inode: Option<&Arc<Inode>>) -> Result<bool> {
+        match inode {
+            Some(inode) => Ok(inode.state.lock().attr.released),
+            None => Ok(self.getattr(fid).await?.released),
+        }
     }
 
     /// Bytes that a truncation would cut anyway need not be sent, nor sent again.

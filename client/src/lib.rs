@@ -21,6 +21,8 @@ pub mod error;
 mod flush;
 pub mod fuse;
 pub mod handle;
+mod hsm;
+pub mod hsm_json;
 mod inode;
 mod join;
 pub mod layout_json;

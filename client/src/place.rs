@@ -184,12 +184,13 @@ fn install(inode: &Inode, changed: Changed) -> Result<()> {
 }
 
 impl Client {
-    /// Makes sure that the layout is true as far as anybody has said.
-    pub(crate) async fn current_layout(&self, inode: &Inode) -> Result<(Arc<Layout>, bool)> {
+    /// Makes sure that the layout is true as far as anybody has said, and leads to the bytes.
+    pub(crate) async fn current_layout(&self, inode: &Arc<Inode>) -> Result<(Arc<Layout>, bool)> {
         for _ in 0..TRIES {
+            self.make_resident(inode).await?;
             {
                 let state = inode.state.lock();
-                if !state.layout_stale {
+                if !state.layout_stale && !state.attr.released {
                     return Ok((Arc::clone(&state.layout), state.inline));
                 }
             }

@@ -46,6 +46,7 @@ impl Client {
         }
         file.peek_errors()?;
         let inode = &file.inode;
+        self.make_resident(inode).await?;
         let append = flags.contains(WriteFlags::APPEND);
         let sync = flags.contains(WriteFlags::SYNC) || file.flags().contains(OpenFlags::SYNC);
         let (offset, hold) = if append {

@@ -7,6 +7,7 @@
 //! | `nacre.fid` | fid of the inode, `[0xseq:0xoid:0xver]` |
 //! | `nacre.layout` | layout of a file, default of a directory: [`crate::layout_json`]. May be set on directories and on files without data, and removed from directories |
 //! | `nacre.fid2path.[0xseq:0xoid:0xver]` | all paths of that inode from the root of the file system, each ended by a NUL |
+//! | `nacre.hsm` | of a file: what the archive has to do with it, [`crate::hsm_json`]. May be set: that asks for something |
 //! | `nacre.mgs` | `host:port[,host:port…]:/fsname` of the mount |
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use nacre_proto::v1;
 use nacre_proto::v1::change_request::Op;
 
 use crate::cache::Xattr;
+use crate::hsm_json::{HsmDoc, HsmWish, XATTR_HSM};
 use crate::layout_json::{LayoutDoc, XATTR_FID, XATTR_LAYOUT};
 use crate::types::{Caller, XattrSet};
 use crate::{Client, ClientError, Result};
@@ -64,6 +66,9 @@ impl Client {
         }
         if name == XATTR_LAYOUT.as_bytes() {
             return self.layout_text(fid).await;
+        }
+        if name == XATTR_HSM.as_bytes() {
+            return Ok(HsmDoc::from(self.hsm_state(fid).await?).to_json().into());
         }
         let wanted = name.strip_prefix(FID2PATH).and_then(|text| std::str::from_utf8(text).ok());
         let Some(wanted) = wanted.and_then(|text| text.parse().ok()) else {
@@ -119,6 +124,11 @@ impl Client {
                 ClientError::refused(Errno::EINVAL, "not a layout document")
             })?;
             return self.set_layout(caller, fid, Some(template)).await;
+        }
+        if name == XATTR_HSM.as_bytes() {
+            let wish = HsmWish::parse(&value);
+            let wish = wish.map_err(|_| ClientError::refused(Errno::EINVAL, "not an HSM wish"))?;
+            return self.hsm_request(caller, fid, wish).await.map(drop);
         }
         must_be_real(name)?;
         if value.len() > XATTR_BYTES_MAX {

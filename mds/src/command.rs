@@ -97,6 +97,11 @@ pub enum Op {
         /// How many.
         count: u32,
     },
+    /// What people, applications and copytools do about the archive.
+    Hsm {
+        /// What.
+        op: v1::hsm_record_op::Op,
+    },
 }
 
 /// What applying gave.
@@ -112,6 +117,8 @@ pub struct Outcome {
     pub work: Vec<(u64, Work)>,
     /// Inodes whose last name went: they became orphans, or were freed.
     pub unlinked: Vec<Fid>,
+    /// Action that was queued, or is already; 0: there is nothing to do.
+    pub cookie: u64,
     /// Attributes of the directories whose names a client's change has changed.
     pub directories: Vec<v1::Attr>,
 }

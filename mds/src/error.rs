@@ -90,6 +90,16 @@ pub enum MdsError {
     /// The layout names a pool or OST that is not there.
     #[error(transparent)]
     Placement(#[from] PlacementError),
+    /// What the archive was asked for did not happen.
+    #[error("inode {fid}: {message}")]
+    Hsm {
+        /// The file.
+        fid: Fid,
+        /// For the application.
+        errno: Errno,
+        /// Why.
+        message: String,
+    },
     /// The client wants another file system.
     #[error("file system `{wanted}` is not here: this is `{here}`")]
     OtherFileSystem {
@@ -156,6 +166,7 @@ impl MdsError {
             Self::Open(error) => error,
             Self::Lock(error) => error,
             Self::Placement(error) => error,
+            Self::Hsm { errno, .. } => return (*errno, Retry::Never, Effect::None),
             Self::LeaseLost(_) => return (Errno::ESTALE, Retry::AfterRefresh, Effect::None),
             Self::OtherFileSystem { .. } => return (Errno::ENODEV, Retry::Never, Effect::None),
             Self::MdtFull { .. } => return (Errno::ENOSPC, Retry::Never, Effect::None),

@@ -5,6 +5,7 @@
 //! ```
 
 pub mod command;
+mod coordinator;
 mod cuts;
 pub mod engine;
 pub mod error;

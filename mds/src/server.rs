@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tonic::service::Routes;
 
 use crate::command::{Command, Op};
+use crate::coordinator::Coordinator;
 use crate::cuts::{self, Cuts};
 use crate::engine::{Applier, Engine, EngineConfig, EngineError, OpenError, Poison};
 use crate::error::Refusal;
@@ -196,6 +197,7 @@ async fn serve(
     let listener = config.net.listen(&address).await.map_err(listen_error)?;
     let local = listener.local_addr().map_err(listen_error)?;
     let shared = shared(&config, random, engine, scope)?;
+    service::hsm::recover(&shared)?;
     let (boot_id, name) = (shared.boot_id, config.identity.name());
     tracing::info!(address = %local, mdt = %name, boot_id, "mds ready");
 
@@ -311,6 +313,7 @@ fn shared(
         cuts,
         promotions: Promotions::default(),
         fences: Fences::default(),
+        hsm: Coordinator::default(),
         work: Notify::new(),
         space: MdtSpace::default(),
         scope: scope.clone(),

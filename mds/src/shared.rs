@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use crate::command::{Command, Op, Origin, Outcome};
+use crate::coordinator::Coordinator;
 use crate::cuts::Cuts;
 use crate::engine::{Engine, EngineError};
 use crate::error::Refusal;
@@ -64,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) cuts: Cuts,
     pub(crate) promotions: Promotions,
     pub(crate) fences: Fences,
+    pub(crate) hsm: Coordinator,
     /// There may be new work for OSTs.
     pub(crate) work: Notify,
     pub(crate) space: MdtSpace,

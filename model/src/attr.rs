@@ -103,4 +103,6 @@ pub struct Attr {
     pub layout_gen: u32,
     /// Extended attributes, ACLs included.
     pub xattr_count: u32,
+    /// The bytes are only in the archive. Lustre: `HS_RELEASED`.
+    pub released: bool,
 }

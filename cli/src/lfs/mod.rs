@@ -11,6 +11,7 @@ mod fid;
 mod find;
 mod getstripe;
 mod glob;
+mod hsm;
 mod layout;
 mod layout_yaml;
 mod mkdir;
@@ -59,6 +60,33 @@ enum Command {
     Check(servers::CheckArgs),
     /// Make folders.
     Mkdir(mkdir::MkdirArgs),
+    /// Show what the archive has of files.
+    #[command(name = "hsm_state")]
+    HsmState(hsm::FilesArgs),
+    /// Show what is being done for files.
+    #[command(name = "hsm_action")]
+    HsmAction(hsm::FilesArgs),
+    /// Set flags of files.
+    #[command(name = "hsm_set")]
+    HsmSet(hsm::FlagsArgs),
+    /// Clear flags of files.
+    #[command(name = "hsm_clear")]
+    HsmClear(hsm::FlagsArgs),
+    /// Ask for copies in the archive.
+    #[command(name = "hsm_archive")]
+    HsmArchive(hsm::RequestArgs),
+    /// Ask for the bytes of released files.
+    #[command(name = "hsm_restore")]
+    HsmRestore(hsm::RequestArgs),
+    /// Give up the bytes of archived files here.
+    #[command(name = "hsm_release")]
+    HsmRelease(hsm::RequestArgs),
+    /// Ask for the copies to be removed from the archive.
+    #[command(name = "hsm_remove")]
+    HsmRemove(hsm::RequestArgs),
+    /// Cancel what was asked for.
+    #[command(name = "hsm_cancel")]
+    HsmCancel(hsm::RequestArgs),
     /// Make an empty pool of OSTs.
     #[command(name = "pool_new")]
     PoolNew(pool::PoolArgs),
@@ -101,6 +129,15 @@ fn run(command: Command) -> (&'static str, Result<(), LfsError>) {
         Command::Mdts(args) => ("mdts", servers::mdts(&args)),
         Command::Check(args) => ("check", servers::check(&args)),
         Command::Mkdir(args) => ("mkdir", mkdir::run(&args)),
+        Command::HsmState(args) => ("hsm_state", hsm::state(&args)),
+        Command::HsmAction(args) => ("hsm_action", hsm::action(&args)),
+        Command::HsmSet(args) => ("hsm_set", hsm::set(&args)),
+        Command::HsmClear(args) => ("hsm_clear", hsm::clear(&args)),
+        Command::HsmArchive(args) => ("hsm_archive", hsm::archive(&args)),
+        Command::HsmRestore(args) => ("hsm_restore", hsm::restore(&args)),
+        Command::HsmRelease(args) => ("hsm_release", hsm::release(&args)),
+        Command::HsmRemove(args) => ("hsm_remove", hsm::remove(&args)),
+        Command::HsmCancel(args) => ("hsm_cancel", hsm::cancel(&args)),
         Command::PoolNew(args) => ("pool_new", pool::new(&args)),
         Command::PoolAdd(args) => ("pool_add", pool::add(&args)),
         Command::PoolRemove(args) => ("pool_remove", pool::remove(&args)),

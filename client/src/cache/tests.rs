@@ -31,6 +31,7 @@ fn attr(fid: Fid, perm: u32) -> Attr {
         ctime: now,
         btime: now,
         size_lazy: false,
+        released: false,
         layout_gen: 0,
         xattr_count: 0,
     }

@@ -45,6 +45,7 @@ pub(crate) fn file_attr(fid: Fid, kind: FileKind, perm: u32, caller: Caller) -> 
         ctime: now,
         btime: BTIME,
         size_lazy: false,
+        released: false,
         layout_gen: 0,
         xattr_count: 0,
     }

@@ -6,8 +6,8 @@ use nacre_proto::v1::change_request::Op as Wire;
 
 use super::ctx::{Caller, Ctx};
 use super::{
-    NsError, SLOTS_MAX, batch, create, data, free, layout, link, rename, rows, session, setattr,
-    xattr,
+    NsError, SLOTS_MAX, batch, create, data, free, hsm, layout, link, rename, rows, session,
+    setattr, xattr,
 };
 use crate::command::{Command, Op, Origin, Outcome};
 use crate::record::{Record, Reply, WorkItem, key as keys};
@@ -85,6 +85,7 @@ fn single(txn: &mut Txn<'_>, command: &Command) -> Result<Outcome, NsError> {
         }
         Op::AddSequences { first, count } => session::add_sequences(&mut ctx, *first, *count)?,
         Op::SkipFids { count } => ctx.counters()?.skip_fids(*count),
+        Op::Hsm { op } => hsm::apply(&mut ctx, op, &mut outcome)?,
     }
     ctx.finish();
     outcome.work = std::mem::take(&mut ctx.work);

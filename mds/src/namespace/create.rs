@@ -105,6 +105,7 @@ fn new_inode(
         ctime: ctx.time,
         btime: ctx.time,
         size_lazy: false,
+        released: false,
         layout_gen: 0,
         xattr_count: 0,
     };

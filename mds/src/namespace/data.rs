@@ -7,7 +7,7 @@ use nacre_proto::v1::WorkKind;
 
 use super::apply::attr_reply;
 use super::ctx::{Ctx, fid, time};
-use super::{BLOCK_UNIT, INLINE_BYTES_MAX, NsError, free, rows, setattr, xattr};
+use super::{BLOCK_UNIT, INLINE_BYTES_MAX, NsError, free, hsm, rows, setattr, xattr};
 use crate::record::{Body, FileBody, Inode};
 
 /// Sets a file's inline row, and what the inode knows of it. The caller puts the inode.
@@ -42,9 +42,11 @@ pub(super) fn write_inline(
     let mut inode = ctx.inode(fid("fid", op.fid)?)?;
     let size = inode.attr.size;
     let (fid, file) = as_file(&mut inode)?;
+    hsm::must_be_here(fid, file)?;
     if !file.is_inline {
         return Err(NsError::NotInline(fid));
     }
+    hsm::bytes_change(file);
     if let Some(len) = op.punch_len {
         if file.inline_bytes > 0 && len > 0 {
             overtake(ctx, fid, file)?;
@@ -141,6 +143,9 @@ pub(super) fn settle(
     }
     if let Some(mtime) = mtime {
         inode.attr.mtime = mtime;
+        if let Body::File(file) = &mut inode.body {
+            hsm::bytes_change(file);
+        }
         written(ctx, &mut inode, op.kill_suidgid)?;
     } else if op.kill_suidgid {
         setattr::kill_set_ids(ctx, &mut inode)?;
@@ -162,8 +167,11 @@ pub(super) fn mark_lazy(ctx: &mut Ctx<'_, '_>, fid: Fid) -> Result<(), NsError> 
     let Some(mut inode) = rows::find_inode(ctx.txn, fid)? else {
         return Ok(());
     };
-    let has_objects = matches!(&inode.body, Body::File(file) if !file.is_inline);
-    if has_objects && !inode.attr.size_lazy {
+    if let Body::File(file) = &mut inode.body
+        && !file.is_inline
+        && !inode.attr.size_lazy
+    {
+        hsm::bytes_change(file);
         inode.attr.size_lazy = true;
         ctx.put_inode(&inode)?;
     }

@@ -100,6 +100,29 @@ pub enum NsError {
     /// Only directories have default ACLs.
     #[error("inode {0} is not a directory: no default ACL")]
     DefaultAcl(Fid),
+    /// The bytes are only in the archive: they must be restored first.
+    #[error("inode {0} is released")]
+    Released(Fid),
+    /// The archive has lost the bytes.
+    #[error("the archive has lost the bytes of inode {0}")]
+    Lost(Fid),
+    /// The file's state does not permit what the archive is asked to do with it.
+    #[error("inode {fid}: {why}")]
+    Hsm {
+        /// Which.
+        fid: Fid,
+        /// In what way.
+        why: &'static str,
+    },
+    /// Another action is under way.
+    #[error("another HSM action on inode {0} is under way")]
+    HsmBusy(Fid),
+    /// The action was canceled, or has ended.
+    #[error("HSM action {0} is not in the queue any more")]
+    NoAction(u64),
+    /// A data repository cannot be linked there, or unlinked.
+    #[error("{0}")]
+    Repository(&'static str),
     /// Beyond what the layout or `off_t` can address.
     #[error("inode {fid} cannot reach offset {offset}")]
     TooFar {
@@ -226,6 +249,7 @@ impl ServiceError for NsError {
             Self::Gone(_)
             | Self::NotInline(_)
             | Self::PromoteLost(_)
+            | Self::Released(_)
             | Self::NoSession(_)
             | Self::OldRequest { .. }
             | Self::Elsewhere { .. }
@@ -234,12 +258,15 @@ impl ServiceError for NsError {
             Self::Exists { .. } | Self::XattrExists { .. } => Errno::EEXIST,
             Self::NotDirectory(_) => Errno::ENOTDIR,
             Self::IsDirectory(_) => Errno::EISDIR,
-            Self::LinkDirectory(_) | Self::XattrUser(_) => Errno::EPERM,
+            Self::LinkDirectory(_) | Self::XattrUser(_) | Self::Hsm { .. } => Errno::EPERM,
+            Self::NoAction(_) => Errno::ECANCELED,
             Self::NotEmpty(_) => Errno::ENOTEMPTY,
             Self::TooManyLinks { .. } => Errno::EMLINK,
-            Self::IntoItself(_) | Self::Invalid(_) | Self::FidNotGranted(_) | Self::NoSlot(_) => {
-                Errno::EINVAL
-            }
+            Self::IntoItself(_)
+            | Self::Invalid(_)
+            | Self::Repository(_)
+            | Self::FidNotGranted(_)
+            | Self::NoSlot(_) => Errno::EINVAL,
             Self::Message(bad) => bad.errno(),
             Self::TargetTooLong(_) => Errno::ENAMETOOLONG,
             Self::NoXattr { .. } => Errno::ENODATA,
@@ -248,7 +275,7 @@ impl ServiceError for NsError {
             Self::XattrTooBig(_) => Errno::E2BIG,
             Self::DefaultAcl(_) => Errno::EACCES,
             Self::TooFar { .. } | Self::InlineFull { .. } => Errno::EFBIG,
-            Self::HasInlineBytes(_) | Self::HasData(_) => Errno::EBUSY,
+            Self::HasInlineBytes(_) | Self::HasData(_) | Self::HsmBusy(_) => Errno::EBUSY,
             Self::NoPlacement { .. } => Errno::EAGAIN,
             Self::XattrSpace(_)
             | Self::RecordTooBig { .. }
@@ -256,7 +283,8 @@ impl ServiceError for NsError {
             | Self::NoRoom
             | Self::NoCookie(_)
             | Self::UsedUp(_) => Errno::ENOSPC,
-            Self::FidUsed(_)
+            Self::Lost(_)
+            | Self::FidUsed(_)
             | Self::Inconsistent { .. }
             | Self::NotFormatted
             | Self::Damaged(_)
@@ -266,7 +294,10 @@ impl ServiceError for NsError {
 
     fn retry(&self) -> Retry {
         match self {
-            Self::NotInline(_) | Self::PromoteLost(_) | Self::NoSession(_) => Retry::AfterRefresh,
+            Self::NotInline(_)
+            | Self::PromoteLost(_)
+            | Self::Released(_)
+            | Self::NoSession(_) => Retry::AfterRefresh,
             Self::NoPlacement { .. } | Self::NoFids => Retry::SameTarget,
             Self::Gone(_)
             | Self::NoDirectory(_)
@@ -294,6 +325,11 @@ impl ServiceError for NsError {
             | Self::InlineFull { .. }
             | Self::HasInlineBytes(_)
             | Self::HasData(_)
+            | Self::Lost(_)
+            | Self::Hsm { .. }
+            | Self::HsmBusy(_)
+            | Self::NoAction(_)
+            | Self::Repository(_)
             | Self::RecordTooBig { .. }
             | Self::OldRequest { .. }
             | Self::NoSlot(_)

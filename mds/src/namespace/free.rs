@@ -3,9 +3,8 @@
 use nacre_model::{Attr, Fid, Name};
 use nacre_proto::v1::WorkKind;
 
-use super::NsError;
 use super::ctx::Ctx;
-use super::rows;
+use super::{NsError, hsm, rows};
 use crate::record::{Body, FileBody, Inode, WorkItem, key as keys};
 
 /// Takes a name from an inode, whose entry the caller removes or gives to another inode. Without
@@ -65,6 +64,7 @@ fn free(ctx: &mut Ctx<'_, '_>, inode: &Inode) -> Result<(), NsError> {
         }
         destroy_objects(ctx, fid, file, WorkKind::Destroy)?;
         destroy_pending(ctx, fid, file, WorkKind::Destroy)?;
+        hsm::forget(ctx, fid, file)?;
     }
     let counters = ctx.counters()?;
     counters.inodes = counters.inodes.saturating_sub(1);

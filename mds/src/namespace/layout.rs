@@ -9,7 +9,7 @@ use super::apply::{attr_reply, layout_reply};
 use super::create::default_layout;
 use super::ctx::{Ctx, fid};
 use super::data::as_file;
-use super::{NsError, free};
+use super::{NsError, free, hsm};
 use crate::record::{Body, FileBody, Inode, Pending};
 
 /// A generation for a new object set.
@@ -34,6 +34,7 @@ pub(super) fn instantiate(
     let mut inode = ctx.inode(fid("fid", op.fid)?)?;
     let before = inode.clone();
     let (fid, file) = as_file(&mut inode)?;
+    hsm::must_be_here(fid, file)?;
     let end = op.offset.saturating_add(op.len.max(1));
     let reach = file.components.last().map_or(0, |last| last.template.end);
     if end > reach.min(FILE_BYTES_MAX) {
@@ -61,6 +62,8 @@ pub(super) fn instantiate(
     }
     if inode.body != before.body {
         inode.attr.layout_gen = inode.attr.layout_gen.wrapping_add(1);
+        let (_, file) = as_file(&mut inode)?;
+        hsm::bytes_change(file);
     }
     inode.attr.size_lazy = true;
     if inode != before {
@@ -77,6 +80,7 @@ pub(super) fn promote_begin(
 ) -> Result<v1::ChangeResponse, NsError> {
     let mut inode = ctx.inode(fid("fid", op.fid)?)?;
     let (fid, file) = as_file(&mut inode)?;
+    hsm::must_be_here(fid, file)?;
     if !file.is_inline {
         return Err(NsError::NotInline(fid));
     }
@@ -132,16 +136,18 @@ pub(super) fn set_layout(
     match &mut inode.body {
         Body::Directory(default) => *default = template,
         Body::File(file) => {
+            hsm::must_be_here(fid, file)?;
             if !file.is_inline || file.inline_bytes > 0 || inode.attr.size > 0 {
                 return Err(NsError::HasData(fid));
             }
             free::destroy_pending(ctx, fid, file, WorkKind::DestroyTombstone)?;
-            let object_generation = file.object_generation;
+            let (object_generation, data_version) = (file.object_generation, file.data_version);
+            let hsm = file.hsm;
             let template = match template {
                 Some(template) => template,
                 None => default_layout(ctx, &ctx.directory(parent)?)?,
             };
-            *file = FileBody { object_generation, ..FileBody::new(template) };
+            *file = FileBody { object_generation, data_version, hsm, ..FileBody::new(template) };
             inode.attr.layout_gen = inode.attr.layout_gen.wrapping_add(1);
         }
         Body::Symlink(_) | Body::Special => {

@@ -26,10 +26,12 @@ mod ctx;
 mod data;
 mod error;
 mod free;
+pub mod hsm;
 mod layout;
 mod link;
 pub mod read;
 mod rename;
+pub mod repository;
 mod rows;
 mod session;
 mod setattr;
@@ -97,6 +99,7 @@ fn format_with(fsname: &str, hash_key: [u64; 2], time: Timestamp, hash_bits: u32
         ctime: time,
         btime: time,
         size_lazy: false,
+        released: false,
         layout_gen: 0,
         xattr_count: 0,
     };

@@ -4,11 +4,13 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use nacre_model::{Attr, Fid, FileKind, Layout, LayoutTemplate};
+use nacre_proto::v1;
 
 use super::{NsError, rows, xattr};
 use crate::command::Work;
 use crate::record::{
-    BadRecord, Body, Entry, Inode, Record, Session, SessionId, WorkItem, decode_raw, key as keys,
+    BadRecord, Body, Entry, HsmFlags, Inode, Record, Session, SessionId, WorkItem, decode_raw,
+    key as keys,
 };
 use crate::store::View;
 
@@ -211,7 +213,8 @@ pub fn layout(view: &dyn View, fid: Fid) -> Result<FileView, NsError> {
     match inode.body {
         Body::File(body) => {
             file.layout = Some(body.layout(file.attr.layout_gen));
-            file.is_inline = body.is_inline;
+            // Of a released file there are no bytes to be told.
+            file.is_inline = body.is_inline && !body.hsm.contains(HsmFlags::RELEASED);
             if body.inline_bytes != 0 {
                 file.inline_data = rows::inline(view, fid)?;
             }
@@ -269,6 +272,88 @@ pub fn fid2path(view: &dyn View, fid: Fid) -> Result<Vec<Vec<u8>>, NsError> {
         paths.push(names.join(&b'/'));
     }
     Ok(paths)
+}
+
+/// Everything about a file and the archive.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HsmView {
+    /// Attributes.
+    pub attr: Attr,
+    /// Flags.
+    pub flags: HsmFlags,
+    /// Of its bytes.
+    pub data_version: u64,
+    /// The copy, and what is under way.
+    pub row: v1::HsmRecord,
+}
+
+/// What the archive knows of a regular file.
+pub fn hsm(view: &dyn View, fid: Fid) -> Result<HsmView, NsError> {
+    let inode = rows::inode(view, fid)?;
+    let Body::File(file) = inode.body else {
+        return Err(NsError::Invalid("not a regular file"));
+    };
+    let row = rows::row(view, &keys::hsm(fid))?.unwrap_or_default();
+    Ok(HsmView { attr: inode.attr, flags: file.hsm, data_version: file.data_version, row })
+}
+
+/// An action of the queue; `None` when it has ended.
+pub fn action(view: &dyn View, cookie: u64) -> Result<Option<v1::HsmActionRecord>, NsError> {
+    rows::row(view, &keys::action(cookie))
+}
+
+/// Actions of the queue after `cookie`, ascending, at most `max`.
+pub fn actions(
+    view: &dyn View,
+    cookie: u64,
+    max: usize,
+) -> Result<Vec<(u64, v1::HsmActionRecord)>, NsError> {
+    let (_, to) = keys::all_of(keys::kind::ACTION);
+    let mut actions = Vec::new();
+    let mut bad = None;
+    view.scan(&keys::action(cookie.saturating_add(1)), &to, &mut |key, value| {
+        let decoded = keys::number_of(key, keys::kind::ACTION)
+            .and_then(|cookie| Ok((cookie, v1::HsmActionRecord::decode(value.to_vec())?)));
+        match decoded {
+            Ok(action) if actions.len() < max => {
+                actions.push(action);
+                return ControlFlow::Continue(());
+            }
+            Ok(_) => {}
+            Err(error) => bad = Some(error),
+        }
+        ControlFlow::Break(())
+    })?;
+    bad.map_or(Ok(actions), |error| Err(error.into()))
+}
+
+/// All data repositories, by number.
+pub fn repositories(view: &dyn View) -> Result<Vec<v1::Repository>, NsError> {
+    let (from, to) = keys::all_of(keys::kind::REPOSITORY);
+    let mut found = Vec::new();
+    for key in rows::keys_between(view, &from, &to, super::repository::REPOSITORIES_MAX)? {
+        found.extend(rows::row::<v1::Repository>(view, &key)?);
+    }
+    Ok(found)
+}
+
+/// The repository that a path from the root, without leading slash, is in; and the path below the
+/// repository's folder.
+pub fn repository_of<'p>(
+    view: &dyn View,
+    path: &'p str,
+) -> Result<Option<(v1::Repository, &'p str)>, NsError> {
+    for repository in repositories(view)? {
+        let folder = repository.path.trim_matches('/');
+        let Some(rest) = path.strip_prefix(folder) else { continue };
+        if folder.is_empty() {
+            return Ok(Some((repository, rest)));
+        }
+        if let Some(rest) = rest.strip_prefix('/') {
+            return Ok(Some((repository, rest)));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether `directory` is `below` or one of the directories above it.

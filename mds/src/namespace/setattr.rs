@@ -9,7 +9,7 @@ use nacre_proto::v1::WorkKind;
 use super::apply::{layout_reply, range};
 use super::create::SETGID;
 use super::ctx::{Ctx, fid, time};
-use super::{NsError, data, free, layout, rows, xattr};
+use super::{NsError, data, free, hsm, layout, rows, xattr};
 use crate::record::{Body, FileBody, Inode, WorkItem};
 
 const SETUID: u32 = 0o4000;
@@ -87,6 +87,9 @@ pub(super) fn kill_set_ids(ctx: &mut Ctx<'_, '_>, inode: &mut Inode) -> Result<(
 
 fn set_size(ctx: &mut Ctx<'_, '_>, inode: &mut Inode, size: u64) -> Result<(), NsError> {
     let fid = inode.attr.fid;
+    if size == 0 && inode.attr.released {
+        hsm::forsake_copy(inode)?;
+    }
     let Body::File(file) = &mut inode.body else {
         return Err(match inode.attr.kind {
             FileKind::Directory => NsError::IsDirectory(fid),
@@ -102,6 +105,8 @@ fn set_size(ctx: &mut Ctx<'_, '_>, inode: &mut Inode, size: u64) -> Result<(), N
     if size > reach {
         return Err(NsError::TooFar { fid, offset: size });
     }
+    hsm::must_be_here(fid, file)?;
+    hsm::bytes_change(file);
     if file.is_inline {
         if file.pending.is_some() {
             free::destroy_pending(ctx, fid, file, WorkKind::DestroyTombstone)?;

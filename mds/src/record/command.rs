@@ -111,6 +111,7 @@ fn op_to_wire(op: &Op) -> WireOp {
             WireOp::AddSequences(v1::AddSequencesRecord { first: *first, count: *count })
         }
         Op::SkipFids { count } => WireOp::SkipFids(v1::SkipFidsRecord { count: *count }),
+        Op::Hsm { op } => WireOp::Hsm(v1::HsmRecordOp { op: Some(op.clone()) }),
     }
 }
 
@@ -145,6 +146,7 @@ fn op_from_wire(wire: WireOp) -> Result<Op, BadMessage> {
         WireOp::GrantSequence(wire) => Op::GrantSequence { session: wire.session },
         WireOp::AddSequences(wire) => Op::AddSequences { first: wire.first, count: wire.count },
         WireOp::SkipFids(wire) => Op::SkipFids { count: wire.count },
+        WireOp::Hsm(wire) => Op::Hsm { op: required("op", wire.op)? },
     })
 }
 

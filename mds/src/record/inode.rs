@@ -9,7 +9,7 @@ use nacre_model::{Attr, Component, Fid, FileKind, Layout, LayoutTemplate, Name, 
 use nacre_proto::convert::{BadMessage, required};
 use nacre_proto::v1;
 
-use super::{BadRecord, decode_message, encode_message, osts, wire_osts};
+use super::{BadRecord, HsmFlags, decode_message, encode_message, osts, wire_osts};
 
 /// Everything about an inode but its inline bytes and extended attributes, which are other rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,10 @@ pub struct FileBody {
     pub object_generation: u32,
     /// Objects that `promote` reserved.
     pub pending: Option<Pending>,
+    /// Raised by whatever may change bytes.
+    pub data_version: u64,
+    /// What the archive has to do with it; [`Attr::released`] says the same of `RELEASED`.
+    pub hsm: HsmFlags,
 }
 
 /// One component of a file's layout.
@@ -108,6 +112,8 @@ impl FileBody {
             inline_bytes: 0,
             object_generation: 0,
             pending: None,
+            data_version: 0,
+            hsm: HsmFlags::empty(),
         }
     }
 
@@ -158,10 +164,15 @@ impl FileBody {
                 object_generation: pending.object_generation,
                 osts: wire_osts(&pending.osts),
             }),
+            data_version: self.data_version,
+            hsm_flags: self.hsm.bits(),
         }
     }
 
     fn from_wire(wire: v1::FileRecord) -> Result<Self, BadMessage> {
+        let value = wire.hsm_flags.into();
+        let hsm = HsmFlags::from_bits(wire.hsm_flags)
+            .ok_or(BadMessage::Range { field: "hsm_flags", value })?;
         let mut wishes = Vec::with_capacity(wire.components.len());
         let mut placed = Vec::with_capacity(wire.components.len());
         for component in wire.components {
@@ -187,6 +198,8 @@ impl FileBody {
                     Some(Pending { object_generation: p.object_generation, osts: osts(p.osts)? })
                 }
             },
+            data_version: wire.data_version,
+            hsm,
         })
     }
 }
@@ -288,6 +301,7 @@ impl Inode {
             size_lazy,
             layout_gen,
             xattr_count: wire.xattr_count,
+            released: matches!(&body, Body::File(file) if file.hsm.contains(HsmFlags::RELEASED)),
         };
         let mut links = Vec::with_capacity(wire.links.len());
         for link in wire.links {

@@ -28,14 +28,23 @@ pub mod kind {
     pub const REPLY: u8 = b'R';
     /// Work for OSTs.
     pub const WORK: u8 = b'W';
+    /// Action of the HSM coordinator.
+    pub const ACTION: u8 = b'A';
+    /// What an archive knows of a file.
+    pub const HSM: u8 = b'H';
+    /// Data repository.
+    pub const REPOSITORY: u8 = b'P';
     /// All kinds, ascending.
-    pub const ALL: [u8; 11] = [
+    pub const ALL: [u8; 14] = [
+        ACTION,
         INLINE,
         COUNTERS,
         ENTRY,
+        HSM,
         INODE,
         SESSION,
         ORPHAN,
+        REPOSITORY,
         REPLY,
         SUPERBLOCK,
         SESSION_OF_UUID,
@@ -113,6 +122,21 @@ pub fn reply(session: u64, slot: u32) -> Vec<u8> {
 /// Of work for OSTs.
 pub fn work(sequence: u64) -> Vec<u8> {
     join(kind::WORK, &[&sequence.to_be_bytes()])
+}
+
+/// Of an action of the HSM coordinator.
+pub fn action(cookie: u64) -> Vec<u8> {
+    join(kind::ACTION, &[&cookie.to_be_bytes()])
+}
+
+/// Of what an archive knows of a file.
+pub fn hsm(fid: Fid) -> Vec<u8> {
+    join(kind::HSM, &[&fid.to_bytes()])
+}
+
+/// Of a data repository.
+pub fn repository(id: u32) -> Vec<u8> {
+    join(kind::REPOSITORY, &[&u64::from(id).to_be_bytes()])
 }
 
 /// All rows of a kind: `from <= key < to`.

@@ -13,6 +13,9 @@
 //! 'U' client uuid                          session of that mount
 //! 'R' session, slot                        reply kept for a resend
 //! 'W' sequence number                      work for OSTs
+//! 'H' fid                                  what an archive knows of a file
+//! 'A' cookie                               action of the HSM coordinator
+//! 'P' id                                   data repository
 //! ```
 //!
 //! Fids and numbers in keys are big endian, so that one directory, one inode's attributes and one
@@ -25,6 +28,7 @@
 mod command;
 mod counters;
 mod entry;
+mod hsm;
 mod inode;
 pub mod key;
 mod session;
@@ -35,6 +39,7 @@ mod work;
 pub use command::BadCommand;
 pub use counters::{Counters, HASH_BITS, Superblock};
 pub use entry::Entry;
+pub use hsm::HsmFlags;
 pub use inode::{Body, FileBody, FileComponent, Inode, Link, Pending, XattrUse};
 pub use session::{Reply, Session, SessionId};
 pub use work::WorkItem;

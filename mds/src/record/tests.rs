@@ -34,6 +34,7 @@ fn inode() -> Inode {
         ctime: time(3),
         btime: time(4),
         size_lazy: true,
+        released: false,
         layout_gen: 9,
         xattr_count: 1,
     };

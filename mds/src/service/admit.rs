@@ -141,7 +141,7 @@ impl Admission {
             })
             .map(|(index, _)| index)
             .collect();
-        self.place(view, file.attr.fid, &wanted, &op.avoid)
+        place(&self.shared, view, file.attr.fid, &wanted, &op.avoid)
     }
 
     fn promote(
@@ -152,39 +152,58 @@ impl Admission {
         match op.fid.and_then(|fid| read::getattr(view, fid.into()).ok()) {
             // Inline bytes all lie in the first component.
             Some(attr) if attr.kind == FileKind::Regular => {
-                self.place(view, attr.fid, &[0], &op.avoid)
+                place(&self.shared, view, attr.fid, &[0], &op.avoid)
             }
             Some(_) | None => Ok(Vec::new()),
         }
     }
+}
 
-    fn place(
-        &self,
-        view: &dyn View,
-        fid: Fid,
-        components: &[usize],
-        avoid: &[u32],
-    ) -> Result<Vec<(u16, Vec<OstIndex>)>, Refusal> {
-        if components.is_empty() {
-            return Ok(Vec::new());
-        }
-        let template = read::template(view, fid)?;
-        let map = self.shared.osts.map().ok_or(PlacementError::NoMap)?;
-        let avoid: Vec<OstIndex> =
-            avoid.iter().filter_map(|ost| u16::try_from(*ost).ok()).map(OstIndex).collect();
-        let candidates = self.shared.osts.candidates(&map);
-        let mut placement = Vec::with_capacity(components.len());
-        for index in components {
-            let component = template.components.get(*index);
-            let component = component.ok_or(NsError::Inconsistent { fid, what: "template" })?;
-            let wish = Wish { avoid: &avoid, ..wish(&map, component)? };
-            let chosen = self.shared.placer.lock().place(&wish, &candidates)?;
-            let index = u16::try_from(*index)
-                .map_err(|_| NsError::Inconsistent { fid, what: "component" })?;
-            placement.push((index, chosen));
-        }
-        Ok(placement)
+/// Chooses OSTs for components of a file.
+fn place(
+    shared: &Shared,
+    view: &dyn View,
+    fid: Fid,
+    components: &[usize],
+    avoid: &[u32],
+) -> Result<Vec<(u16, Vec<OstIndex>)>, Refusal> {
+    if components.is_empty() {
+        return Ok(Vec::new());
     }
+    let template = read::template(view, fid)?;
+    let map = shared.osts.map().ok_or(PlacementError::NoMap)?;
+    let avoid: Vec<OstIndex> =
+        avoid.iter().filter_map(|ost| u16::try_from(*ost).ok()).map(OstIndex).collect();
+    let candidates = shared.osts.candidates(&map);
+    let mut placement = Vec::with_capacity(components.len());
+    for index in components {
+        let component = template.components.get(*index);
+        let component = component.ok_or(NsError::Inconsistent { fid, what: "template" })?;
+        let wish = Wish { avoid: &avoid, ..wish(&map, component)? };
+        let chosen = shared.placer.lock().place(&wish, &candidates)?;
+        let index =
+            u16::try_from(*index).map_err(|_| NsError::Inconsistent { fid, what: "component" })?;
+        placement.push((index, chosen));
+    }
+    Ok(placement)
+}
+
+/// Chooses OSTs for all components that a file of this size reaches.
+pub(super) fn place_size(
+    shared: &Shared,
+    view: &dyn View,
+    fid: Fid,
+    size: u64,
+) -> Result<Vec<(u16, Vec<OstIndex>)>, Refusal> {
+    let template = read::template(view, fid)?;
+    let ends = template.components.iter().map(|component| component.end);
+    let starts = std::iter::once(0).chain(ends);
+    let wanted: Vec<usize> = (0..template.components.len())
+        .zip(starts)
+        .filter(|(_, start)| *start < size)
+        .map(|(index, _)| index)
+        .collect();
+    place(shared, view, fid, &wanted, &[])
 }
 
 /// The inode whose data or size the change is about, if other sessions use it so that it matters:

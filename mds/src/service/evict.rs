@@ -44,6 +44,7 @@ pub(super) fn tick(shared: &Arc<Shared>) {
         evict_soon(shared, session, "no word from the client for longer than its lease");
     }
     evict_overdue(shared, now);
+    shared.hsm.tick(now);
     if ticked.recovered {
         end_recovery(shared, ticked.lost);
     }
@@ -142,5 +143,6 @@ pub(super) fn forget(shared: &Arc<Shared>, session: u64, reason: &str) {
     let grants = shared.locks.lock().end_session(session);
     shared.deliver(grants);
     shared.leases.lock().end_session(session);
+    shared.hsm.end_session(session, shared.now());
     shared.returned.notify_waiters();
 }

@@ -6,6 +6,7 @@ mod batch;
 mod change;
 mod check;
 pub(crate) mod evict;
+pub(crate) mod hsm;
 mod lease;
 mod lock;
 mod open;
@@ -224,5 +225,83 @@ impl Mds for Service {
     ) -> Answer<v1::TestLockResponse> {
         let begun = Instant::now();
         answer("test_lock", begun, lock::test(&self.shared, request.into_inner()))
+    }
+
+    async fn hsm_state(
+        &self,
+        request: Request<v1::HsmStateRequest>,
+    ) -> Answer<v1::HsmStateResponse> {
+        let begun = Instant::now();
+        let result = hsm::state(Arc::clone(&self.shared), request.into_inner()).await;
+        answer("hsm_state", begun, result)
+    }
+
+    async fn hsm_request(
+        &self,
+        request: Request<v1::HsmRequestRequest>,
+    ) -> Answer<v1::HsmRequestResponse> {
+        let begun = Instant::now();
+        let result = hsm::request(Arc::clone(&self.shared), request.into_inner()).await;
+        answer("hsm_request", begun, result)
+    }
+
+    async fn hsm_list(&self, request: Request<v1::HsmListRequest>) -> Answer<v1::HsmListResponse> {
+        let begun = Instant::now();
+        answer("hsm_list", begun, hsm::list(&self.shared, request.into_inner()))
+    }
+
+    async fn hsm_take(&self, request: Request<v1::HsmTakeRequest>) -> Answer<v1::HsmTakeResponse> {
+        let begun = Instant::now();
+        let result = hsm::take(Arc::clone(&self.shared), request.into_inner()).await;
+        answer("hsm_take", begun, result)
+    }
+
+    async fn hsm_begin(
+        &self,
+        request: Request<v1::HsmBeginRequest>,
+    ) -> Answer<v1::HsmBeginResponse> {
+        let begun = Instant::now();
+        let work = hsm::begin(Arc::clone(&self.shared), request.into_inner());
+        answer("hsm_begin", begun, self.finish(work).await)
+    }
+
+    async fn hsm_progress(
+        &self,
+        request: Request<v1::HsmProgressRequest>,
+    ) -> Answer<v1::HsmProgressResponse> {
+        let begun = Instant::now();
+        answer("hsm_progress", begun, hsm::progress(&self.shared, request.get_ref()))
+    }
+
+    async fn hsm_end(&self, request: Request<v1::HsmEndRequest>) -> Answer<v1::HsmEndResponse> {
+        let begun = Instant::now();
+        let work = hsm::end(Arc::clone(&self.shared), request.into_inner());
+        answer("hsm_end", begun, self.finish(work).await)
+    }
+
+    async fn link_repository(
+        &self,
+        request: Request<v1::LinkRepositoryRequest>,
+    ) -> Answer<v1::LinkRepositoryResponse> {
+        let begun = Instant::now();
+        let work = hsm::link(Arc::clone(&self.shared), request.into_inner());
+        answer("link_repository", begun, self.finish(work).await)
+    }
+
+    async fn unlink_repository(
+        &self,
+        request: Request<v1::UnlinkRepositoryRequest>,
+    ) -> Answer<v1::UnlinkRepositoryResponse> {
+        let begun = Instant::now();
+        let work = hsm::unlink(Arc::clone(&self.shared), request.into_inner());
+        answer("unlink_repository", begun, self.finish(work).await)
+    }
+
+    async fn list_repositories(
+        &self,
+        _request: Request<v1::ListRepositoriesRequest>,
+    ) -> Answer<v1::ListRepositoriesResponse> {
+        let begun = Instant::now();
+        answer("list_repositories", begun, hsm::repositories(&self.shared))
     }
 }

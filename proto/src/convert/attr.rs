@@ -49,6 +49,7 @@ impl From<Attr> for v1::Attr {
             size_lazy: attr.size_lazy,
             layout_gen: attr.layout_gen,
             xattr_count: attr.xattr_count,
+            released: attr.released,
         }
     }
 }
@@ -76,6 +77,7 @@ impl TryFrom<v1::Attr> for Attr {
             size_lazy: wire.size_lazy,
             layout_gen: wire.layout_gen,
             xattr_count: wire.xattr_count,
+            released: wire.released,
         })
     }
 }

@@ -1,10 +1,11 @@
 //! All objects that the metadata knows of.
 
 use nacre_model::{ObjectId, OstIndex};
+use nacre_proto::v1;
 
 use super::for_each;
 use crate::namespace::NsError;
-use crate::record::{Body, Inode, Record, WorkItem, key as keys, key::kind};
+use crate::record::{Body, Inode, Record, WorkItem, key as keys, key::kind, narrow, osts};
 use crate::store::View;
 
 /// What the metadata wants of an object. Any of them may not exist yet, or any more: the first
@@ -13,7 +14,7 @@ use crate::store::View;
 pub enum ObjectState {
     /// Holds data of a file.
     Live,
-    /// Reserved by a promotion that has not been committed.
+    /// Reserved by a promotion or a restore that has not been committed.
     Pending,
     /// Shall be destroyed, by a work record.
     Doomed,
@@ -36,6 +37,19 @@ pub fn objects(
                     let id = ObjectId { fid, component: 0, stripe, generation };
                     visit(id, ost, ObjectState::Pending);
                 }
+            }
+        }
+        Ok(())
+    })?;
+    for_each(view, kind::HSM, &mut |key, value| {
+        let fid = keys::fid_of(key, kind::HSM)?;
+        let row = v1::HsmRecord::decode(value)?;
+        let generation = row.object_generation;
+        for part in row.restoring {
+            let component = narrow("component", part.component)?;
+            for (stripe, ost) in (0_u16..).zip(osts(part.osts)?) {
+                let id = ObjectId { fid, component, stripe, generation };
+                visit(id, ost, ObjectState::Pending);
             }
         }
         Ok(())

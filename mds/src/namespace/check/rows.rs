@@ -1,6 +1,7 @@
 //! Entries, and the rows that belong to inodes and sessions.
 
 use nacre_model::Fid;
+use nacre_proto::v1;
 use nacre_proto::v1::WorkKind;
 
 use super::{Checker, Finding, for_each};
@@ -94,6 +95,7 @@ impl Checker<'_> {
             (kind::INLINE, "row of inline bytes"),
             (kind::ORPHAN, "orphan record"),
             (kind::XATTR, "attribute"),
+            (kind::HSM, "archive record"),
         ] {
             for_each(view, kind, &mut |key, _| {
                 match owner(key, kind) {
@@ -110,7 +112,28 @@ impl Checker<'_> {
         }
         self.sessions()?;
         self.replies()?;
+        self.actions()?;
         self.work()
+    }
+
+    /// A file and its action know each other.
+    fn actions(&mut self) -> Result<(), NsError> {
+        let view = self.view;
+        for_each(view, kind::ACTION, &mut |key, value| {
+            let decoded = keys::number_of(key, kind::ACTION)
+                .and_then(|cookie| Ok((cookie, v1::HsmActionRecord::decode(value)?)));
+            match decoded {
+                Err(error) => self.damaged(key, &error),
+                Ok((cookie, action)) => {
+                    let fid = action.fid.map(Fid::from).unwrap_or_default();
+                    let row = rows::row::<v1::HsmRecord>(view, &keys::hsm(fid))?;
+                    if row.is_none_or(|row| row.cookie != cookie) {
+                        self.report(Finding::Dangling { fid, what: "action of the archive" });
+                    }
+                }
+            }
+            Ok(())
+        })
     }
 
     fn sessions(&mut self) -> Result<(), NsError> {
@@ -195,6 +218,7 @@ fn expects(inode: &Inode, of: u8) -> bool {
     match of {
         kind::INLINE => matches!(&inode.body, Body::File(file) if file.inline_bytes > 0),
         kind::ORPHAN => inode.attr.nlink == 0,
+        kind::HSM => matches!(&inode.body, Body::File(file) if !file.hsm.is_empty()),
         _ => inode.xattrs.count > 0,
     }
 }

@@ -1,0 +1,285 @@
+//! The HSM coordinator's memory: what waits in the durable queue, and which copytool is at what.
+//!
+//! The queue itself is rows of the store; an action leaves it when it has ended. Everything here
+//! can be lost: after a restart all actions wait again, and a copytool that goes on with one
+//! takes it over by saying so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use nacre_model::{Errno, Fid};
+use nacre_proto::v1::HsmAction;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// A copytool that says nothing about an action for so long is at it no more.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Before an action that failed is tried again: twice as long each time.
+const BACKOFF: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Most failures that are remembered for who asks late.
+const FAILED_MAX: usize = 4096;
+
+/// Who is told of changes, and what waits.
+#[derive(Debug, Default)]
+pub(crate) struct Coordinator {
+    /// Something waits, or has ended.
+    pub(crate) changed: Notify,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    waiting: BTreeMap<u64, Waiting>,
+    started: BTreeMap<u64, Started>,
+    /// By cookie, oldest first.
+    failed: BTreeMap<u64, Failure>,
+}
+
+#[derive(Debug, Clone)]
+struct Waiting {
+    action: HsmAction,
+    fid: Fid,
+    not_before: Duration,
+}
+
+/// An action that a copytool has.
+#[derive(Debug, Clone)]
+pub(crate) struct Started {
+    /// Whose.
+    pub(crate) session: u64,
+    /// What.
+    pub(crate) action: HsmAction,
+    /// Of which file.
+    pub(crate) fid: Fid,
+    /// Last heard of.
+    heard: Duration,
+    /// As it said.
+    pub(crate) bytes_done: u64,
+    /// Archive: what the file was when the copytool began to read it.
+    pub(crate) data_version: Option<u64>,
+}
+
+/// Why an action failed for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// For who waits.
+    pub(crate) errno: Errno,
+    /// For people.
+    pub(crate) message: String,
+}
+
+/// What a copytool may be given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    /// Restores.
+    pub(crate) restores: usize,
+    /// Anything else.
+    pub(crate) others: usize,
+}
+
+impl Coordinator {
+    /// An action waits in the queue.
+    pub(crate) fn queued(&self, cookie: u64, action: HsmAction, fid: Fid) {
+        let mut table = self.table.lock();
+        if !table.started.contains_key(&cookie) {
+            let waiting = Waiting { action, fid, not_before: Duration::ZERO };
+            table.waiting.entry(cookie).or_insert(waiting);
+        }
+        drop(table);
+        self.changed.notify_waiters();
+    }
+
+    /// Gives a copytool what there is for it, oldest first.
+    pub(crate) fn take(
+        &self,
+        session: u64,
+        working: &BTreeSet<u64>,
+        room: Room,
+        now: Duration,
+    ) -> Vec<(u64, HsmAction, Fid)> {
+        let mut table = self.table.lock();
+        table.requeue(now, |cookie, started| {
+            started.session == session && !working.contains(&cookie)
+        });
+        let mut room = room;
+        let mut taken = Vec::new();
+        for (cookie, waiting) in &table.waiting {
+            let left = match waiting.action {
+                HsmAction::Restore => &mut room.restores,
+                HsmAction::Archive | HsmAction::Remove | HsmAction::Unspecified => &mut room.others,
+            };
+            if *left > 0 && waiting.not_before <= now {
+                *left = left.saturating_sub(1);
+                taken.push((*cookie, waiting.action, waiting.fid));
+            }
+        }
+        for (cookie, action, fid) in &taken {
+            table.waiting.remove(cookie);
+            let (action, fid) = (*action, *fid);
+            let started =
+                Started { session, action, fid, heard: now, bytes_done: 0, data_version: None };
+            table.started.insert(*cookie, started);
+        }
+        taken
+    }
+
+    /// A copytool says what it is at. One that was given an action before a restart of the server
+    /// has it still; `None`: it is somebody else's.
+    pub(crate) fn heard(
+        &self,
+        session: u64,
+        cookie: u64,
+        now: Duration,
+        change: impl FnOnce(&mut Started),
+    ) -> Option<Started> {
+        let mut table = self.table.lock();
+        if let Some(Waiting { action, fid, .. }) = table.waiting.remove(&cookie) {
+            let started =
+                Started { session, action, fid, heard: now, bytes_done: 0, data_version: None };
+            table.started.insert(cookie, started);
+        }
+        let started = table.started.get_mut(&cookie).filter(|s| s.session == session)?;
+        started.heard = now;
+        change(started);
+        Some(started.clone())
+    }
+
+    /// An action has left the queue.
+    pub(crate) fn ended(&self, cookie: u64, failure: Option<Failure>) {
+        let mut table = self.table.lock();
+        table.waiting.remove(&cookie);
+        table.started.remove(&cookie);
+        if let Some(failure) = failure {
+            table.failed.insert(cookie, failure);
+            if table.failed.len() > FAILED_MAX {
+                table.failed.pop_first();
+            }
+        }
+        drop(table);
+        self.changed.notify_waiters();
+    }
+
+    /// An action failed and shall be tried again.
+    pub(crate) fn again(&self, cookie: u64, attempts: u32, now: Duration) {
+        let mut table = self.table.lock();
+        if let Some(Started { action, fid, .. }) = table.started.remove(&cookie) {
+            let pause = BACKOFF.saturating_mul(1 << attempts.min(16)).min(BACKOFF_MAX);
+            let not_before = now.saturating_add(pause);
+            table.waiting.insert(cookie, Waiting { action, fid, not_before });
+        }
+    }
+
+    /// Why an action failed, if it did.
+    pub(crate) fn failure(&self, cookie: u64) -> Option<Failure> {
+        self.table.lock().failed.get(&cookie).cloned()
+    }
+
+    /// Who is at an action.
+    pub(crate) fn started(&self, cookie: u64) -> Option<Started> {
+        self.table.lock().started.get(&cookie).cloned()
+    }
+
+    /// How many actions each session has.
+    pub(crate) fn by_session(&self) -> BTreeMap<u64, u32> {
+        let mut counts: BTreeMap<u64, u32> = BTreeMap::new();
+        for started in self.table.lock().started.values() {
+            let count = counts.entry(started.session).or_default();
+            *count = count.saturating_add(1);
+        }
+        counts
+    }
+
+    /// A copytool's session has ended.
+    pub(crate) fn end_session(&self, session: u64, now: Duration) {
+        self.give_back(now, |_, started| started.session == session);
+    }
+
+    /// Takes actions from copytools that are silent about them.
+    pub(crate) fn tick(&self, now: Duration) {
+        self.give_back(now, |_, started| now.saturating_sub(started.heard) > SILENCE_MAX);
+    }
+
+    fn give_back(&self, now: Duration, lost: impl Fn(u64, &Started) -> bool) {
+        if self.table.lock().requeue(now, lost) {
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+impl Table {
+    fn requeue(&mut self, now: Duration, lost: impl Fn(u64, &Started) -> bool) -> bool {
+        let lost = |(cookie, started): (&u64, &Started)| lost(*cookie, started).then_some(*cookie);
+        let cookies: Vec<u64> = self.started.iter().filter_map(lost).collect();
+        for cookie in &cookies {
+            if let Some(Started { action, fid, .. }) = self.started.remove(cookie) {
+                self.waiting.insert(*cookie, Waiting { action, fid, not_before: now });
+            }
+        }
+        !cookies.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: Room = Room { restores: 1, others: 1 };
+
+    fn at(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    fn taken(coordinator: &Coordinator, session: u64, now: Duration) -> Vec<u64> {
+        let given = coordinator.take(session, &BTreeSet::new(), ROOM, now);
+        given.into_iter().map(|(cookie, ..)| cookie).collect()
+    }
+
+    #[test]
+    fn restores_have_a_lane_of_their_own() {
+        let coordinator = Coordinator::default();
+        for (cookie, action) in
+            [(1, HsmAction::Archive), (2, HsmAction::Archive), (3, HsmAction::Restore)]
+        {
+            coordinator.queued(cookie, action, Fid::ROOT);
+        }
+        assert_eq!(taken(&coordinator, 7, at(0)), [1, 3]);
+        assert_eq!(taken(&coordinator, 8, at(0)), [2]);
+    }
+
+    #[test]
+    fn what_a_copytool_was_given_and_did_not_receive_is_given_out_anew() {
+        let coordinator = Coordinator::default();
+        coordinator.queued(1, HsmAction::Archive, Fid::ROOT);
+        assert_eq!(taken(&coordinator, 7, at(0)), [1]);
+        assert!(taken(&coordinator, 8, at(0)).is_empty());
+        assert_eq!(taken(&coordinator, 7, at(1)), [1]);
+        let working = BTreeSet::from([1]);
+        assert!(coordinator.take(7, &working, ROOM, at(1)).is_empty());
+    }
+
+    #[test]
+    fn silence_and_the_end_of_a_session_give_back() {
+        let coordinator = Coordinator::default();
+        coordinator.queued(1, HsmAction::Archive, Fid::ROOT);
+        assert_eq!(taken(&coordinator, 7, at(0)), [1]);
+        coordinator.heard(7, 1, at(50), |_| {}).unwrap();
+        coordinator.tick(at(100));
+        assert!(taken(&coordinator, 8, at(100)).is_empty());
+        coordinator.tick(at(111));
+        assert_eq!(taken(&coordinator, 8, at(111)), [1]);
+        assert!(coordinator.heard(7, 1, at(111), |_| {}).is_none(), "it is another's now");
+        coordinator.end_session(8, at(112));
+        assert_eq!(taken(&coordinator, 9, at(112)), [1]);
+    }
+
+    #[test]
+    fn a_failed_action_waits_longer_each_time() {
+        let coordinator = Coordinator::default();
+        coordinator.queued(1, HsmAction::Archive, Fid::ROOT);
+        assert_eq!(taken(&coordinator, 7, at(0)), [1]);
+        coordinator.again(1, 2, at(0));
+        assert!(taken(&coordinator, 7, at(1)).is_empty());
+        assert_eq!(taken(&coordinator, 7, at(2)), [1]);
+    }
+}
