@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// The crates whose sources are the product.
 pub(crate) const PRODUCT: &[&str] =
-    &["model", "proto", "node", "mgs", "mds", "oss", "client", "cli"];
+    &["model", "proto", "node", "mgs", "mds", "oss", "client", "copytool", "cli"];
 
 /// The root of the tree.
 pub(crate) fn root() -> PathBuf {
