@@ -33,6 +33,17 @@ pub(crate) enum Command {
     Oss(DaemonArgs),
     /// Mount a file system; stays in front.
     Mount(MountArgs),
+    /// Move files between a file system and its data repositories; stays in front.
+    Copytool(crate::copytool::CopytoolArgs),
+    /// Serve one bucket, for `nacre up --s3 embedded`.
+    #[command(hide = true)]
+    S3(crate::copytool::EmbeddedArgs),
+    /// Link a folder to a bucket: its files can be archived there.
+    Link(crate::repository::LinkArgs),
+    /// Unlink a folder from its bucket; files and objects stay.
+    Unlink(crate::repository::UnlinkArgs),
+    /// List the data repositories of a file system.
+    Links(crate::repository::LinksArgs),
     /// Show or change layouts, pools and servers, with the words of Lustre's lfs.
     #[command(disable_help_flag = true)]
     Lfs {
@@ -109,6 +120,9 @@ pub(crate) struct UpArgs {
     /// before, at first 4].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=2000))]
     pub(crate) osts: Option<u16>,
+    /// Also run an S3 server and a copytool, with a bucket linked to the root.
+    #[arg(long, value_name = "embedded")]
+    pub(crate) s3: Option<S3Server>,
     /// Return when the mount is usable, leaving the cluster in the background.
     #[arg(long)]
     pub(crate) detach: bool,
@@ -120,6 +134,13 @@ pub(crate) struct UpArgs {
     /// The background half of --detach.
     #[arg(long, hide = true)]
     pub(crate) background: bool,
+}
+
+/// An S3 server that `nacre up` can bring along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum S3Server {
+    /// In a process of its own, with its objects in the cluster's folder.
+    Embedded,
 }
 
 #[derive(Debug, Args)]

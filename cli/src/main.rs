@@ -14,6 +14,7 @@ macro_rules! outln {
 
 mod args;
 mod bench;
+mod copytool;
 mod daemon;
 mod down;
 mod format;
@@ -22,6 +23,7 @@ mod lfs;
 mod mount;
 mod pages;
 mod process;
+mod repository;
 mod size;
 mod status;
 mod up;
@@ -59,6 +61,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Mds(args) => daemon::mds(args),
         Command::Oss(args) => daemon::oss(args),
         Command::Mount(args) => mount::main(args),
+        Command::Copytool(args) => copytool::main(args),
+        Command::S3(args) => copytool::embedded(args),
+        Command::Link(args) => repository::link(&args),
+        Command::Unlink(args) => repository::unlink(&args),
+        Command::Links(args) => repository::links(&args),
         Command::Lfs { args } => Ok(lfs::main(args.into_iter())),
         Command::Bench(args) => {
             bench::run(&args)?;

@@ -16,6 +16,17 @@ struct Status {
     mgs: Vec<String>,
     fsname: String,
     daemons: Vec<DaemonStatus>,
+    /// The S3 server that the cluster brings along.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    s3: Option<S3Status>,
+}
+
+#[derive(Debug, Serialize)]
+struct S3Status {
+    endpoint: String,
+    bucket: String,
+    access_key: String,
+    secret_key: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,7 +77,14 @@ fn status(cluster: &Cluster) -> Status {
             targets: daemon.targets.clone(),
         }
     });
+    let s3 = cluster.s3.as_ref().zip(cluster.s3_endpoint());
     Status {
+        s3: s3.map(|(s3, endpoint)| S3Status {
+            endpoint,
+            bucket: s3.bucket.clone(),
+            access_key: s3.access_key.clone(),
+            secret_key: s3.secret_key.clone(),
+        }),
         mount: cluster.mount.clone(),
         mgs: cluster.mgs_address().map(str::to_owned).into_iter().collect(),
         fsname: cluster.fsname.clone(),

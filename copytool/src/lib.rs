@@ -7,6 +7,7 @@
 //! It knows neither the metadata service nor the client: who calls it decides what is moved when,
 //! and records what came of it.
 
+pub mod agent;
 pub mod bucket;
 pub mod budget;
 pub mod embedded;

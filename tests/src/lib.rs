@@ -10,6 +10,7 @@ pub mod local_net;
 pub mod logs;
 pub mod oracle;
 pub mod sim;
+pub mod up;
 pub mod wait;
 
 pub use cluster::{Cluster, Shape};

@@ -3,72 +3,16 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use nacre_tests::up::Dir;
 use nacre_tests::{binary, wait};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A cluster's folder; what runs in it is stopped at the end.
-struct Dir {
-    temporary: tempfile::TempDir,
-}
-
-impl Dir {
-    fn new() -> Self {
-        Self { temporary: tempfile::tempdir().expect("a temporary folder") }
-    }
-
-    /// With a space, which every path of a cluster must bear.
-    fn path(&self) -> PathBuf {
-        self.temporary.path().join("a cluster")
-    }
-
-    fn mount(&self) -> PathBuf {
-        self.path().join("mnt")
-    }
-
-    fn nacre(&self, command: &str, args: &[&str]) -> Output {
-        let mut nacre = Command::new(binary::nacre());
-        nacre.arg(command).arg("--dir").arg(self.path()).args(args);
-        nacre.output().expect("nacre runs")
-    }
-
-    fn up(&self, args: &[&str]) -> String {
-        let output = self.nacre("up", &[&["--detach"], args].concat());
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "nacre up {args:?}: {error}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn down(&self) {
-        assert!(self.nacre("down", &[]).status.success());
-    }
-
-    fn status(&self) -> Value {
-        let output = self.nacre("status", &["--json"]);
-        serde_json::from_slice(&output.stdout).expect("status --json prints JSON")
-    }
-
-    fn daemon(&self, name: &str) -> Value {
-        let status = self.status();
-        let daemons =
-            status.get("daemons").and_then(|list| list.as_array()).expect("a list").clone();
-        daemons.into_iter().find(|daemon| daemon["name"] == name).expect("such a daemon")
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        if self.path().exists() {
-            self.nacre("down", &[]);
-        }
-    }
-}
 
 /// Runs lfs with a path behind the first word.
 fn lfs_on(command: &str, path: &Path, args: &[&str]) -> Output {

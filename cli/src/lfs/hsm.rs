@@ -200,9 +200,8 @@ fn read(path: &Path) -> Result<HsmDoc, LfsError> {
     let len = rustix::fs::getxattr(path, XATTR_HSM, &mut json[..])
         .map_err(|error| LfsError::at(path, error))?;
     json.truncate(len);
-    HsmDoc::parse(&json).map_err(|error| {
-        LfsError::new(Errno::EIO, format!("{}: {error}", path.display()))
-    })
+    HsmDoc::parse(&json)
+        .map_err(|error| LfsError::new(Errno::EIO, format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! kernel's permission checks hold. What is about the cluster is asked of the MGS and MDS that
 //! the mount's source names.
 
-mod cluster;
+pub(crate) mod cluster;
 mod df;
 mod error;
 mod fid;

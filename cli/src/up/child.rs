@@ -13,7 +13,7 @@ use tokio::process::{ChildStdout, Command};
 use tokio::sync::mpsc;
 
 use super::plan;
-use super::state::{Cluster, ProcessId};
+use super::state::{Cluster, ProcessId, Role};
 use crate::args::ConfigArgs;
 use crate::process::send_signal;
 
@@ -74,7 +74,10 @@ impl Child {
         self.log_from = log.metadata().map_or(0, |metadata| metadata.len());
         let exe = std::env::current_exe().context("find this program")?;
         let mut command = Command::new(exe);
-        command.args(plan::arguments(cluster, daemon, config));
+        command.args(plan::arguments(dir, cluster, daemon, config));
+        if matches!(daemon.role, Role::S3 | Role::Copytool) {
+            command.envs(cluster.s3_environment());
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
         let mut child = command.spawn().with_context(|| format!("start {}", daemon.name))?;
         self.process = child.id().and_then(ProcessId::of);

@@ -7,8 +7,8 @@ use anyhow::Context;
 use nacre_node::identity::IdentityError;
 use nacre_node::{FolderKind, Identity};
 
-use super::state::{Cluster, Daemon, Role};
-use crate::args::{ConfigArgs, UpArgs};
+use super::state::{Cluster, Daemon, Role, S3};
+use crate::args::{ConfigArgs, S3Server, UpArgs};
 
 /// OSTs of a cluster of which nobody said how many.
 const OSTS_DEFAULT: u16 = 4;
@@ -24,6 +24,9 @@ pub(crate) fn plan(dir: &Path, cluster: &mut Cluster, args: &UpArgs) -> anyhow::
     );
     cluster.osts = osts;
     cluster.oss = args.oss.unwrap_or(cluster.oss).min(osts);
+    if args.s3 == Some(S3Server::Embedded) {
+        cluster.s3.get_or_insert_with(S3::new);
+    }
     cluster.daemons = daemons(dir, cluster)?;
     let mgs = cluster.mgs_address().context("a cluster has an MGS")?.to_owned();
     for daemon in &cluster.daemons {
@@ -40,8 +43,8 @@ fn daemons(dir: &Path, cluster: &Cluster) -> anyhow::Result<Vec<Daemon>> {
     let mut add = |role, name: String, targets, dirs| -> anyhow::Result<()> {
         let taken: Vec<String> = daemons.iter().map(|d: &Daemon| d.address.clone()).collect();
         let address = match role {
-            Role::Mount => String::new(),
-            Role::Mgs | Role::Mds | Role::Oss => cluster.address_for(&name, &taken)?,
+            Role::Mount | Role::Copytool => String::new(),
+            Role::Mgs | Role::Mds | Role::Oss | Role::S3 => cluster.address_for(&name, &taken)?,
         };
         daemons.push(Daemon { role, name, address, targets, dirs, process: None });
         Ok(())
@@ -55,6 +58,10 @@ fn daemons(dir: &Path, cluster: &Cluster) -> anyhow::Result<Vec<Daemon>> {
         add(Role::Oss, format!("oss{oss}"), targets, dirs)?;
     }
     add(Role::Mount, "mount".to_owned(), Vec::new(), Vec::new())?;
+    if cluster.s3.is_some() {
+        add(Role::S3, "s3".to_owned(), Vec::new(), Vec::new())?;
+        add(Role::Copytool, "copytool0".to_owned(), Vec::new(), Vec::new())?;
+    }
     Ok(daemons)
 }
 
@@ -64,7 +71,8 @@ fn folder_kind(role: Role, folder: &Path) -> (FolderKind, u16) {
     match role {
         Role::Mgs => (FolderKind::Mgs, 0),
         Role::Mds => (FolderKind::Mdt, 0),
-        Role::Oss | Role::Mount => (FolderKind::Ost, index),
+        // The others have no target folders.
+        Role::Oss | Role::Mount | Role::S3 | Role::Copytool => (FolderKind::Ost, index),
     }
 }
 
@@ -95,13 +103,27 @@ fn format_if_new(
 }
 
 /// The arguments with which a daemon is started.
-pub(crate) fn arguments(cluster: &Cluster, daemon: &Daemon, config: &ConfigArgs) -> Vec<OsString> {
+pub(crate) fn arguments(
+    dir: &Path,
+    cluster: &Cluster,
+    daemon: &Daemon,
+    config: &ConfigArgs,
+) -> Vec<OsString> {
     let mgs = cluster.mgs_address().unwrap_or_default();
     let mut args: Vec<OsString> = vec![daemon.role.word().into()];
     match daemon.role {
         Role::Mount => {
             args.push(format!("{mgs}:/{}", cluster.fsname).into());
             args.push(cluster.mount.clone().into());
+        }
+        Role::S3 => {
+            let bucket = cluster.s3.as_ref().map_or("nacre", |s3| s3.bucket.as_str());
+            args.extend(["--dir".into(), dir.join("s3").into()]);
+            args.extend(["--listen", &daemon.address, "--bucket", bucket].map(OsString::from));
+        }
+        Role::Copytool => {
+            args.push(format!("{mgs}:/{}", cluster.fsname).into());
+            args.extend(["--state".into(), dir.join(&daemon.name).into()]);
         }
         Role::Mgs | Role::Mds | Role::Oss => {
             for dir in &daemon.dirs {

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -22,9 +23,33 @@ pub(crate) struct Cluster {
     /// OSTs, over all OSS processes.
     pub(crate) osts: u16,
     pub(crate) oss: u16,
+    /// The S3 server that it brings along, if it does.
+    #[serde(default)]
+    pub(crate) s3: Option<S3>,
     /// Who runs the daemons; `None` after a clean stop.
     pub(crate) supervisor: Option<ProcessId>,
     pub(crate) daemons: Vec<Daemon>,
+}
+
+/// The embedded S3 server, and how to sign for it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct S3 {
+    pub(crate) bucket: String,
+    pub(crate) access_key: String,
+    pub(crate) secret_key: String,
+    /// The bucket is linked to the root.
+    pub(crate) linked: bool,
+}
+
+impl S3 {
+    /// With fresh keys.
+    pub(crate) fn new() -> Self {
+        let secret = uuid::Uuid::new_v4().simple().to_string();
+        let access = uuid::Uuid::new_v4().simple().to_string().to_uppercase();
+        let access_key = format!("NACRE{}", access.get(..15).unwrap_or_default());
+        Self { bucket: "nacre".to_owned(), access_key, secret_key: secret, linked: false }
+    }
 }
 
 /// A process, for ever: pids are used again, but not with the same start time.
@@ -54,6 +79,8 @@ pub(crate) enum Role {
     Mds,
     Oss,
     Mount,
+    S3,
+    Copytool,
 }
 
 impl Role {
@@ -63,6 +90,8 @@ impl Role {
             Self::Mds => "mds",
             Self::Oss => "oss",
             Self::Mount => "mount",
+            Self::S3 => "s3",
+            Self::Copytool => "copytool",
         }
     }
 }
@@ -74,7 +103,7 @@ pub(crate) struct Daemon {
     pub(crate) role: Role,
     /// Also the name of its log.
     pub(crate) name: String,
-    /// Where it listens; empty for the mount.
+    /// Where it listens; empty for the mount and the copytool.
     pub(crate) address: String,
     pub(crate) targets: Vec<String>,
     pub(crate) dirs: Vec<PathBuf>,
@@ -99,6 +128,7 @@ impl Cluster {
             mount,
             osts: 0,
             oss: 1,
+            s3: None,
             supervisor: None,
             daemons: Vec::new(),
         }
@@ -128,13 +158,34 @@ impl Cluster {
         let path = dir.join(FILE);
         let new = dir.join("cluster.json.new");
         let write = || -> anyhow::Result<()> {
-            let mut file = File::create(&new)?;
+            let mut options = File::options();
+            options.create(true).truncate(true).write(true);
+            // Keys are nobody else's business.
+            options.mode(if self.s3.is_some() { 0o600 } else { 0o644 });
+            let mut file = options.open(&new)?;
             file.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
             file.sync_all()?;
             fs::rename(&new, &path)?;
             Ok(())
         };
         write().with_context(|| path.display().to_string())
+    }
+
+    /// Where the embedded S3 server answers.
+    pub(crate) fn s3_endpoint(&self) -> Option<String> {
+        let s3 = self.daemons.iter().find(|daemon| daemon.role == Role::S3)?;
+        Some(format!("http://{}", s3.address))
+    }
+
+    /// What who asks the embedded S3 server needs in its environment.
+    pub(crate) fn s3_environment(&self) -> Vec<(&'static str, String)> {
+        let (Some(s3), Some(endpoint)) = (&self.s3, self.s3_endpoint()) else { return Vec::new() };
+        vec![
+            ("AWS_ENDPOINT_URL", endpoint),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", s3.access_key.clone()),
+            ("AWS_SECRET_ACCESS_KEY", s3.secret_key.clone()),
+        ]
     }
 
     pub(crate) fn mgs_address(&self) -> Option<&str> {

@@ -97,12 +97,27 @@ impl Supervisor {
             Ok(())
         };
         if let Ok(result) = tokio::time::timeout(READY_MAX, waiting).await {
-            return result;
+            result?;
+            return self.link_bucket().await;
         }
         let late = self.children.iter().filter(|child| !child.ready);
         let late: Vec<String> = late.map(|child| name_of(&self.cluster, child.at)).collect();
         let log = self.dir.join("log");
         anyhow::bail!("not ready after {READY_MAX:?}: {}; see {}", late.join(", "), log.display())
+    }
+
+    /// Links the bucket that the cluster brings along to the root, the first time.
+    async fn link_bucket(&mut self) -> anyhow::Result<()> {
+        let Some(s3) = self.cluster.s3.as_ref().filter(|s3| !s3.linked) else { return Ok(()) };
+        let mut command = tokio::process::Command::new(std::env::current_exe()?);
+        command.arg("link").arg(format!("s3://{}", s3.bucket)).arg(&self.cluster.mount);
+        command.envs(self.cluster.s3_environment()).stdout(std::process::Stdio::null());
+        let status = command.status().await.context("link the bucket")?;
+        anyhow::ensure!(status.success(), "the bucket cannot be linked to the root");
+        if let Some(s3) = &mut self.cluster.s3 {
+            s3.linked = true;
+        }
+        self.cluster.save(&self.dir)
     }
 
     /// Until a signal comes.
@@ -173,7 +188,7 @@ impl Supervisor {
 
     /// The mount first, so that its last writes find their servers; the MGS last.
     async fn stop(&mut self) {
-        for role in [Role::Mount, Role::Oss, Role::Mds, Role::Mgs] {
+        for role in [Role::Mount, Role::Copytool, Role::S3, Role::Oss, Role::Mds, Role::Mgs] {
             self.stop_role(role).await;
         }
         if let Err(error) = clear_stale_mount(&self.cluster.mount) {

@@ -294,10 +294,9 @@ impl ServiceError for NsError {
 
     fn retry(&self) -> Retry {
         match self {
-            Self::NotInline(_)
-            | Self::PromoteLost(_)
-            | Self::Released(_)
-            | Self::NoSession(_) => Retry::AfterRefresh,
+            Self::NotInline(_) | Self::PromoteLost(_) | Self::Released(_) | Self::NoSession(_) => {
+                Retry::AfterRefresh
+            }
             Self::NoPlacement { .. } | Self::NoFids => Retry::SameTarget,
             Self::Gone(_)
             | Self::NoDirectory(_)

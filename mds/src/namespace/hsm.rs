@@ -99,9 +99,7 @@ fn put(ctx: &mut Ctx<'_, '_>, inode: &mut Inode, row: &v1::HsmRecord) -> Result<
 /// Whether there is anything to do.
 fn needed(action: HsmAction, hsm: HsmFlags) -> bool {
     match action {
-        HsmAction::Archive => {
-            !hsm.contains(HsmFlags::ARCHIVED) || hsm.contains(HsmFlags::DIRTY)
-        }
+        HsmAction::Archive => !hsm.contains(HsmFlags::ARCHIVED) || hsm.contains(HsmFlags::DIRTY),
         HsmAction::Restore => hsm.contains(HsmFlags::RELEASED),
         HsmAction::Remove => hsm.intersects(HsmFlags::ARCHIVED | HsmFlags::EXISTS),
         HsmAction::Unspecified => false,

@@ -19,8 +19,8 @@ pub(super) fn link(ctx: &mut Ctx<'_, '_>, wanted: &v1::Repository) -> Result<u32
     }
     for other in &linked {
         let paths = within(&wanted.path, &other.path) || within(&other.path, &wanted.path);
-        let prefixes = wanted.prefix.starts_with(&other.prefix)
-            || other.prefix.starts_with(&wanted.prefix);
+        let prefixes =
+            wanted.prefix.starts_with(&other.prefix) || other.prefix.starts_with(&wanted.prefix);
         if paths {
             return Err(NsError::Repository("a data repository is linked there already"));
         }
@@ -52,8 +52,8 @@ pub(super) fn within(path: &str, folder: &str) -> bool {
 fn check(wanted: &v1::Repository) -> Result<(), NsError> {
     let v1::Repository { path, bucket, prefix, .. } = wanted;
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
-    let path_ok = path == "/"
-        || path.strip_prefix('/').is_some_and(|path| path.split('/').all(plain));
+    let path_ok =
+        path == "/" || path.strip_prefix('/').is_some_and(|path| path.split('/').all(plain));
     if !path_ok || path.contains('\0') {
         return Err(NsError::Invalid("the folder of a data repository is an absolute path"));
     }

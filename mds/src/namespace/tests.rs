@@ -1,6 +1,7 @@
 //! Single behaviours that random steps reach rarely or not at all.
 
 mod damage;
+mod hsm;
 mod layouts;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -33,8 +33,7 @@ const WAIT_MAX: Duration = Duration::from_secs(2);
 /// Most actions in one listing.
 const LIST_MAX: usize = 1000;
 /// What who is not root may change of the flags of his own file. Source: Lustre.
-const USER_FLAGS: HsmFlags =
-    HsmFlags::NORELEASE.union(HsmFlags::NOARCHIVE).union(HsmFlags::DIRTY);
+const USER_FLAGS: HsmFlags = HsmFlags::NORELEASE.union(HsmFlags::NOARCHIVE).union(HsmFlags::DIRTY);
 
 /// Fills the coordinator's memory from the durable queue.
 pub(crate) fn recover(shared: &Shared) -> Result<(), NsError> {
@@ -292,6 +291,7 @@ pub(super) async fn begin(
             heard(&shared, session, cookie, |s| s.data_version = Some(file.data_version))?;
             let (repository, key) = location(&shared, fid)?;
             (response.bucket, response.key) = (repository.bucket, key);
+            response.prefix = repository.prefix;
         }
         HsmAction::Restore | HsmAction::Remove => {
             let copy = file.row.copy.ok_or(NsError::Hsm { fid, why: "it has no copy" })?;
@@ -344,12 +344,7 @@ fn heard(
 
 /// Whether the file is what it was: nobody else can have written to it while the copytool has
 /// had its lease and the version is the same.
-fn undisturbed(
-    shared: &Shared,
-    session: u64,
-    fid: Fid,
-    data_version: u64,
-) -> Result<(), MdsError> {
+fn undisturbed(shared: &Shared, session: u64, fid: Fid, data_version: u64) -> Result<(), MdsError> {
     let held = shared.leases.lock().held(session, fid).is_some();
     let written = shared.opens.lock().others_write(session, fid);
     let now = read::hsm(shared.view(), fid)?.data_version;
@@ -444,4 +439,3 @@ pub(super) fn repositories(shared: &Shared) -> Result<v1::ListRepositoriesRespon
     let repositories = read::repositories(shared.view())?;
     Ok(v1::ListRepositoriesResponse { repositories })
 }
-

@@ -31,6 +31,16 @@ fn say(line: &str) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
+/// The store panics in its own threads when its disk fails, which here is no news.
+fn quiet_store() {
+    let loud = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.location().is_none_or(|at| !at.file().contains("/sled-")) {
+            loud(panic);
+        }
+    }));
+}
+
 fn store(folder: &Path) -> anyhow::Result<Arc<dyn MetaStore>> {
     let (dir, options) = (folder.join("store"), SledOptions { cache_bytes: 4 << 20 });
     let store = match SledStore::open(&dir, &options)? {
@@ -116,6 +126,7 @@ async fn work(folder: &Path, seed: u64, commands: u64, lazy: bool) -> anyhow::Re
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    quiet_store();
     let mut arguments = std::env::args().skip(1);
     let folder = PathBuf::from(arguments.next().context("FOLDER")?);
     let seed: u64 = arguments.next().context("SEED")?.parse()?;

@@ -13,8 +13,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("mds", &["model", "proto", "node"]),
     ("oss", &["model", "proto", "node"]),
     ("client", &["model", "proto", "node"]),
-    ("copytool", &["model", "node"]),
-    ("cli", &["model", "proto", "node", "mgs", "mds", "oss", "client"]),
+    ("copytool", &["model", "proto", "node", "client"]),
+    ("cli", &["model", "proto", "node", "mgs", "mds", "oss", "client", "copytool"]),
     ("tests", &["model", "proto", "node", "mgs", "mds", "oss", "client"]),
 ];
 

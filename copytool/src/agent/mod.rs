@@ -1,0 +1,135 @@
+//! The copytool: takes actions from the coordinator and carries them out.
+//!
+//! ```text
+//! take ─► begin ─► move bytes, a sign of life every two seconds ─► end
+//! ```
+//!
+//! It is a client like any other: it reads files under leases, and is fenced when it is silent.
+//! Whatever it was at when it died is given to another.
+
+mod buckets;
+mod file;
+mod job;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nacre_client::{Client, ClientError};
+use nacre_node::Scope;
+use nacre_proto::v1::{HsmAction, HsmWork};
+use tokio::task::{Id, JoinSet};
+
+use crate::budget::MemoryBudget;
+use crate::location::Endpoint;
+use crate::retry::Patience;
+use buckets::Buckets;
+use job::Job;
+
+/// Before the coordinator is asked again when it did not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a copytool works with.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Where the buckets are.
+    pub endpoint: Endpoint,
+    /// How often and how long S3 is asked.
+    pub patience: Patience,
+    /// A folder of its own: what it must remember over a crash.
+    pub state: PathBuf,
+    /// File data held at a time, in bytes, over all actions.
+    pub memory_bytes: u32,
+    /// Restores at a time, at most 64.
+    pub restores: u32,
+    /// Other actions at a time, at most 64.
+    pub others: u32,
+    /// Pieces of one file under way at a time.
+    pub pieces: usize,
+}
+
+/// What all actions share.
+struct Agent {
+    client: Client,
+    buckets: Buckets,
+}
+
+/// Works until the scope stops; what is under way then is given up, and given to others.
+pub async fn run(client: Client, config: AgentConfig, scope: &Scope) {
+    let budget = MemoryBudget::new(config.memory_bytes);
+    let buckets = Buckets::new(&config, budget);
+    let agent = Arc::new(Agent { client, buckets });
+    let mut work = Work { limits: (config.restores, config.others), ..Work::default() };
+    while !scope.is_stopped() {
+        let asking = agent.take(work.room(), work.cookies.keys().copied().collect());
+        tokio::select! {
+            () = scope.stopped() => {}
+            () = work.one_ends(), if !work.jobs.is_empty() => {}
+            taken = asking, if work.has_room() => match taken {
+                Ok(taken) => taken.into_iter().for_each(|taken| work.start(&agent, taken)),
+                Err(error) => {
+                    tracing::debug!(%error, "the coordinator does not answer");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+impl Agent {
+    async fn take(
+        &self,
+        (restores, others): (u32, u32),
+        working: Vec<u64>,
+    ) -> Result<Vec<HsmWork>, ClientError> {
+        self.client.hsm_take(restores, others, working).await
+    }
+}
+
+/// What is under way.
+#[derive(Default)]
+struct Work {
+    /// Restores, and others.
+    limits: (u32, u32),
+    jobs: JoinSet<()>,
+    cookies: BTreeMap<u64, HsmAction>,
+    by_task: HashMap<Id, u64>,
+}
+
+impl Work {
+    fn room(&self) -> (u32, u32) {
+        let restores = self.cookies.values().filter(|a| **a == HsmAction::Restore).count();
+        let others = self.cookies.len().saturating_sub(restores);
+        let left =
+            |limit: u32, used: usize| limit.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX));
+        (left(self.limits.0, restores), left(self.limits.1, others))
+    }
+
+    fn has_room(&self) -> bool {
+        self.room() != (0, 0)
+    }
+
+    fn start(&mut self, agent: &Arc<Agent>, taken: HsmWork) {
+        let Some(fid) = taken.fid else { return };
+        let (cookie, action) = (taken.cookie, taken.action());
+        let job = Job { agent: Arc::clone(agent), cookie, action, fid: fid.into() };
+        let task = self.jobs.spawn(job.run());
+        self.by_task.insert(task.id(), cookie);
+        self.cookies.insert(cookie, action);
+    }
+
+    async fn one_ends(&mut self) {
+        let id = match self.jobs.join_next_with_id().await {
+            Some(Ok((id, ()))) => id,
+            Some(Err(error)) => {
+                tracing::error!(%error, "an action panicked");
+                error.id()
+            }
+            None => return,
+        };
+        if let Some(cookie) = self.by_task.remove(&id) {
+            self.cookies.remove(&cookie);
+        }
+    }
+}
