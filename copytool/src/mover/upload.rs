@@ -86,11 +86,13 @@ impl Mover {
         Ok(stored)
     }
 
-    /// Begins an upload that is remembered.
+    /// Begins an upload that is remembered. Not cancelled midway: what S3 had begun by then would
+    /// have no name.
     async fn begin(&self, job: Upload<'_>, watch: Watch<'_>) -> Result<PendingUpload, MoveError> {
-        let begun = self.bucket.begin_upload(job.key, job.meta);
-        let begun = watch.cancel.run_until_cancelled(begun).await;
-        let upload = begun.ok_or(MoveError::Cancelled)??;
+        if watch.cancel.is_cancelled() {
+            return Err(MoveError::Cancelled);
+        }
+        let upload = self.bucket.begin_upload(job.key, job.meta).await?;
         match self.intents.begun(&upload).await {
             Ok(()) => Ok(upload),
             Err(error) => {
