@@ -21,8 +21,12 @@ pub enum ReportCode {
     S3ObjectTypeMismatch,
     /// The object is not there.
     S3ObjectNotFound,
+    /// The object was deleted, so the file that it stood for was not imported.
+    S3FileDeleted,
     /// The object's bytes are in a tier from which they cannot be read at once.
     S3ObjectInUnsupportedTier,
+    /// The same of a symbolic link, whose target is in the bytes.
+    S3SymlinkInUnsupportedTier,
     /// The file changed while it was read, or the object while it was written.
     ResourceBusy,
     /// The fault is ours.
@@ -40,7 +44,9 @@ impl ReportCode {
             Self::S3ObjectPathNotPosixCompliant => "S3ObjectPathNotPosixCompliant",
             Self::S3ObjectTypeMismatch => "S3ObjectTypeMismatch",
             Self::S3ObjectNotFound => "S3ObjectNotFound",
+            Self::S3FileDeleted => "S3FileDeleted",
             Self::S3ObjectInUnsupportedTier => "S3ObjectInUnsupportedTier",
+            Self::S3SymlinkInUnsupportedTier => "S3SymlinkInUnsupportedTier",
             Self::ResourceBusy => "ResourceBusy",
             Self::InternalError => "InternalError",
         }

@@ -72,7 +72,9 @@ impl Patience {
         let mut failed = 0;
         loop {
             let limit = self.limit(bytes);
-            let result = match tokio::time::timeout(limit, attempt(failed)).await {
+            // The SDK's futures have many kilobytes, which callers would carry along.
+            let made = Box::pin(attempt(failed));
+            let result = match tokio::time::timeout(limit, made).await {
                 Ok(result) => result,
                 Err(_) => Err(timeout(call, limit)),
             };

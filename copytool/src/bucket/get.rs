@@ -6,7 +6,7 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::{Bytes, BytesMut};
 
-use super::{Bucket, answer, crc32c};
+use super::{Bucket, answer, crc32c, length};
 use crate::error::{Call, Operation, S3Error, Trouble};
 use crate::object::ETag;
 
@@ -49,7 +49,7 @@ impl Bucket {
         if question.range.is_empty() {
             return self.get_nothing(call, question).await;
         }
-        let bytes = length(&question.range);
+        let bytes = span(&question.range);
         let attempt = async |_| {
             let answer = self.ask_for(&call, question).await?;
             question.check(&call, &answer)?;
@@ -127,25 +127,24 @@ fn content_range(text: &str) -> Option<Range<u64>> {
     Some(first.parse().ok()?..last.parse::<u64>().ok()?.checked_add(1)?)
 }
 
-fn length(range: &Range<u64>) -> u64 {
+fn span(range: &Range<u64>) -> u64 {
     range.end.saturating_sub(range.start)
 }
 
 /// The body, which must be so long.
 async fn read(call: &Call, mut body: ByteStream, expected: u64) -> Result<Bytes, S3Error> {
     let mut bytes = BytesMut::with_capacity(usize::try_from(expected).unwrap_or_default());
-    let got = |bytes: &BytesMut| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     loop {
         match body.next().await {
             Some(Ok(piece)) => bytes.extend_from_slice(&piece),
-            None if got(&bytes) == expected => return Ok(bytes.freeze()),
+            None if length(&bytes) == expected => return Ok(bytes.freeze()),
             ended => {
-                let trouble = Trouble::Truncated { got: got(&bytes), expected };
+                let trouble = Trouble::Truncated { got: length(&bytes), expected };
                 let source = ended.and_then(Result::err).map(Into::into);
                 return Err(S3Error::Transient { call: call.clone(), trouble, source });
             }
         }
-        if got(&bytes) > expected {
+        if length(&bytes) > expected {
             return Err(S3Error::WrongBytes { call: call.clone(), what: "more than asked for" });
         }
     }

@@ -101,7 +101,7 @@ impl Bucket {
     ) -> Result<Stored, S3Error> {
         self.check_unsupported(key, when).await?;
         let call = self.call(Operation::PutObject, key);
-        let size = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let size = length(&body);
         let attempt = async |failed: u32| match self.put_once(&call, body.clone(), meta, when).await
         {
             // Perhaps by our own attempt, whose answer was lost.
@@ -119,7 +119,7 @@ impl Bucket {
         when: &Precondition,
     ) -> Result<Stored, S3Error> {
         let sum = crc32c(&body);
-        let size = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let size = length(&body);
         let request = self.client.put_object().bucket(&call.bucket).key(&call.key);
         let request = match when {
             Precondition::Always => request,
@@ -216,7 +216,7 @@ fn config(endpoint: &Endpoint, patience: &Patience) -> aws_sdk_s3::Config {
     let stalled = StalledStreamProtectionConfig::enabled().grace_period(grace).build();
     aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(http_client())
+        .http_client(http_client(&endpoint.url))
         .endpoint_url(&endpoint.url)
         .region(Region::new(endpoint.region.clone()))
         .credentials_provider(credentials)
@@ -229,14 +229,24 @@ fn config(endpoint: &Endpoint, patience: &Patience) -> aws_sdk_s3::Config {
         .build()
 }
 
-fn http_client() -> SharedHttpClient {
-    let tls = Provider::Rustls(CryptoMode::Ring);
-    aws_smithy_http_client::Builder::new().tls_provider(tls).build_https()
+/// With TLS only where it is needed: it reads, and warns of, the machine's certificates.
+fn http_client(url: &str) -> SharedHttpClient {
+    let builder = aws_smithy_http_client::Builder::new();
+    if url.starts_with("https:") {
+        builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+    } else {
+        builder.build_http()
+    }
 }
 
 /// CRC-32C as S3 writes it: base64 of the big-endian sum.
 fn crc32c(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(crc32c::crc32c(bytes).to_be_bytes())
+}
+
+/// How many bytes these are.
+pub(crate) fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).expect("no machine has longer ones")
 }
 
 fn user_metadata(meta: &ObjectMeta) -> std::collections::HashMap<String, String> {

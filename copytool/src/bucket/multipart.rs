@@ -4,7 +4,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 
-use super::{Bucket, answer, crc32c, user_metadata};
+use super::{Bucket, answer, crc32c, length, user_metadata};
 use crate::error::{Call, Operation, S3Error};
 use crate::object::{ObjectMeta, PendingUpload, Precondition, Stored, StoredPart};
 
@@ -44,7 +44,7 @@ impl Bucket {
     ) -> Result<StoredPart, S3Error> {
         let call = self.call(Operation::UploadPart, &upload.key);
         let sum = crc32c(&body);
-        let size = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let size = length(&body);
         let attempt = async |_| {
             let request = self.client.upload_part().bucket(&call.bucket).key(&call.key);
             let request = request.upload_id(&upload.upload_id).part_number(number);

@@ -271,8 +271,8 @@ impl S3 for Api {
         let range = range.map(|range| range.check(object.bytes())).transpose()?;
         let written = self.copy(&object, range.unwrap_or(0..object.bytes())).await?;
         let etag = self.store.put_part(input.upload_id, input.part_number, written).await?;
-        let e_tag = Some(quoted(&etag));
-        let copy_part_result = Some(CopyPartResult { e_tag, ..Default::default() });
+        let result = CopyPartResult { e_tag: Some(quoted(&etag)), ..Default::default() };
+        let copy_part_result = Some(result);
         Ok(S3Response::new(UploadPartCopyOutput { copy_part_result, ..Default::default() }))
     }
 

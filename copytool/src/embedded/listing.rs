@@ -76,15 +76,12 @@ pub(super) fn page<'a, T>(all: &'a BTreeMap<String, T>, query: &Query<'_>) -> Fo
             found.next = last;
             break;
         }
-        last = Some(match common(key, query) {
-            Some(prefix) => {
-                found.common.push(prefix.clone());
-                Place::Common(prefix)
-            }
-            None => {
-                found.objects.push((key, object));
-                Place::Key(key.clone())
-            }
+        last = Some(if let Some(prefix) = common(key, query) {
+            found.common.push(prefix.clone());
+            Place::Common(prefix)
+        } else {
+            found.objects.push((key, object));
+            Place::Key(key.clone())
         });
     }
     found

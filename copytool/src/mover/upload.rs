@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use super::plan::{PIECE_BYTES, Parts};
 use super::{Busy, MoveError, Mover, Source, Watch};
+use crate::bucket::length;
 use crate::object::{ObjectMeta, PendingUpload, Precondition, Stored, StoredPart};
 
 /// What to write where.
@@ -85,11 +86,13 @@ impl Mover {
         Ok(stored)
     }
 
-    /// Begins an upload that is remembered.
+    /// Begins an upload that is remembered. Not cancelled midway: what S3 had begun by then would
+    /// have no name.
     async fn begin(&self, job: Upload<'_>, watch: Watch<'_>) -> Result<PendingUpload, MoveError> {
-        let begun = self.bucket.begin_upload(job.key, job.meta);
-        let begun = watch.cancel.run_until_cancelled(begun).await;
-        let upload = begun.ok_or(MoveError::Cancelled)??;
+        if watch.cancel.is_cancelled() {
+            return Err(MoveError::Cancelled);
+        }
+        let upload = self.bucket.begin_upload(job.key, job.meta).await?;
         match self.intents.begun(&upload).await {
             Ok(()) => Ok(upload),
             Err(error) => {
@@ -165,7 +168,6 @@ impl Mover {
 /// Exactly so many bytes, else [`Busy`].
 async fn read_all<S: Source>(source: &S, offset: u64, bytes: u64) -> Result<Bytes, MoveError> {
     let mut read = source.read_at(offset, bytes).await.map_err(MoveError::Source)?;
-    let length = |read: &[u8]| u64::try_from(read.len()).unwrap_or(u64::MAX);
     while length(&read) < bytes {
         let got = length(&read);
         let rest = source.read_at(offset.saturating_add(got), bytes.saturating_sub(got)).await;

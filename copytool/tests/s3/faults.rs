@@ -49,11 +49,8 @@ async fn upload(world: &World, proxy: &Proxy) -> (Result<Stored, MoveError>, Sto
     (result, head.stored)
 }
 
-fn trouble(error: S3Error) -> Trouble {
-    match error {
-        S3Error::Transient { trouble, .. } => trouble,
-        other => panic!("{other}"),
-    }
+fn trouble(error: &S3Error) -> &Trouble {
+    if let S3Error::Transient { trouble, .. } = error { trouble } else { panic!("{error}") }
 }
 
 #[tokio::test]
@@ -76,7 +73,7 @@ async fn a_server_that_is_always_busy_is_asked_so_often_and_no_more() {
     let bucket = behind(&proxy, &world).await;
     let error = bucket.get_range(KEY, 0..7, Some(&stored.etag)).await.unwrap_err();
     assert_eq!(error.to_string(), "GetObject s3://data/some/prefix/file: asked to slow down");
-    assert_eq!(trouble(error), Trouble::SlowDown);
+    assert_eq!(*trouble(&error), Trouble::SlowDown);
     assert_eq!(proxy.count("GET", ""), ATTEMPTS);
 }
 
@@ -84,9 +81,9 @@ async fn a_server_that_is_always_busy_is_asked_so_often_and_no_more() {
 async fn what_is_forbidden_is_asked_once_and_named() {
     let (world, proxy, _) = spoiled(|_, _| Act::Refuse(403, "AccessDenied")).await;
     let bucket = behind(&proxy, &world).await;
-    let denied = |error: S3Error| match error {
-        S3Error::AccessDenied { permission, .. } => permission,
-        other => panic!("{other}"),
+    let denied = |error: S3Error| {
+        let S3Error::AccessDenied { permission, .. } = error else { panic!("{error}") };
+        permission
     };
     assert_eq!(denied(put(&bucket, "changed").await.unwrap_err()), "s3:PutObject");
     assert_eq!(denied(bucket.head(KEY).await.unwrap_err()), "s3:GetObject");
@@ -122,11 +119,11 @@ async fn linking_names_the_permission_that_is_missing() {
 #[tokio::test]
 async fn a_server_that_ignores_conditions_and_checksums_is_found_out() {
     // What must be refused succeeds, as it does on servers that do not look.
-    fn fine(head: &str, body: Vec<u8>) -> Vec<u8> {
+    fn fine(head: &str, body: &[u8]) -> Vec<u8> {
         let refused = head.starts_with("HTTP/1.1 412") || head.starts_with("HTTP/1.1 400");
         let fine =
             b"HTTP/1.1 200 OK\r\netag: \"x\"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-        if refused { fine.to_vec() } else { [head.as_bytes(), &body].concat() }
+        if refused { fine.to_vec() } else { [head.as_bytes(), body].concat() }
     }
     let (_world, proxy, _) = spoiled(|_, _| Act::Edit(fine)).await;
     let features = bucket(&proxy.endpoint).probe().await.unwrap().features();
@@ -135,9 +132,8 @@ async fn a_server_that_ignores_conditions_and_checksums_is_found_out() {
 
 #[tokio::test]
 async fn a_body_that_ends_early_is_fetched_again_and_at_last_an_error() {
-    fn cut(head: &str, mut body: Vec<u8>) -> Vec<u8> {
-        body.truncate(3);
-        [head.as_bytes(), &body].concat()
+    fn cut(head: &str, body: &[u8]) -> Vec<u8> {
+        [head.as_bytes(), body.get(..3).unwrap_or(body)].concat()
     }
     let plan = |_: &str, before| if before < 3 { Act::Edit(cut) } else { Act::Pass };
     let (world, proxy, stored) = spoiled(plan).await;
@@ -146,31 +142,29 @@ async fn a_body_that_ends_early_is_fetched_again_and_at_last_an_error() {
     assert_eq!(proxy.count("GET", ""), ATTEMPTS);
     let (world, proxy, _) = spoiled(|_, _| Act::Edit(cut)).await;
     let error = behind(&proxy, &world).await.get_range(KEY, 0..7, None).await.unwrap_err();
-    assert_eq!(trouble(error), Trouble::Truncated { got: 3, expected: 7 });
+    assert_eq!(*trouble(&error), Trouble::Truncated { got: 3, expected: 7 });
     assert_eq!(proxy.count("GET", ""), ATTEMPTS);
 }
 
 #[tokio::test]
 async fn a_short_body_with_a_length_that_fits_it_is_not_believed() {
-    fn shorten(head: &str, mut body: Vec<u8>) -> Vec<u8> {
-        body.truncate(3);
-        [head.replace("content-length: 7", "content-length: 3").as_bytes(), &body].concat()
+    fn shorten(head: &str, body: &[u8]) -> Vec<u8> {
+        let head = head.replace("content-length: 7", "content-length: 3");
+        [head.as_bytes(), body.get(..3).unwrap_or(body)].concat()
     }
     let (world, proxy, _) = spoiled(|_, _| Act::Edit(shorten)).await;
     let bucket = behind(&proxy, &world).await;
     let error = bucket.get_range(KEY, 0..7, None).await.unwrap_err();
-    assert_eq!(trouble(error), Trouble::Truncated { got: 3, expected: 7 });
+    assert_eq!(*trouble(&error), Trouble::Truncated { got: 3, expected: 7 });
     let error = bucket.get_whole(KEY, 7, None).await.unwrap_err();
     assert!(matches!(error, S3Error::Changed { .. }), "{error}");
 }
 
 #[tokio::test]
 async fn bytes_that_do_not_fit_their_checksum_are_refused() {
-    fn flip(head: &str, mut body: Vec<u8>) -> Vec<u8> {
-        if let Some(byte) = body.first_mut() {
-            *byte ^= 1;
-        }
-        [head.as_bytes(), &body].concat()
+    fn flip(head: &str, body: &[u8]) -> Vec<u8> {
+        let flipped: Vec<_> = body.iter().map(|byte| byte ^ 1).collect();
+        [head.as_bytes(), &flipped].concat()
     }
     let (world, proxy, _) = spoiled(|_, _| Act::Edit(flip)).await;
     let error = behind(&proxy, &world).await.get_whole(KEY, 7, None).await.unwrap_err();
@@ -194,11 +188,11 @@ async fn bytes_that_are_spoiled_on_the_way_there_are_sent_again() {
 
 #[tokio::test]
 async fn another_range_or_another_etag_in_the_answer_is_noticed() {
-    fn shift(head: &str, body: Vec<u8>) -> Vec<u8> {
-        [head.replace("bytes 0-3/7", "bytes 1-4/7").as_bytes(), &body].concat()
+    fn shift(head: &str, body: &[u8]) -> Vec<u8> {
+        [head.replace("bytes 0-3/7", "bytes 1-4/7").as_bytes(), body].concat()
     }
-    fn other_etag(head: &str, body: Vec<u8>) -> Vec<u8> {
-        [head.replace("etag: \"", "etag: \"0").as_bytes(), &body].concat()
+    fn other_etag(head: &str, body: &[u8]) -> Vec<u8> {
+        [head.replace("etag: \"", "etag: \"0").as_bytes(), body].concat()
     }
     let (world, proxy, _) = spoiled(|_, _| Act::Edit(shift)).await;
     let error = behind(&proxy, &world).await.get_range(KEY, 0..4, None).await.unwrap_err();
@@ -217,7 +211,7 @@ async fn silence_ends_after_the_time_it_may_take() {
     let patience = Patience { answer, rate_min: u32::MAX, attempts: 2, ..patience() };
     let bucket = Bucket::new(&proxy.endpoint, url(), patience);
     let error = bucket.head(KEY).await.unwrap_err();
-    assert_eq!(trouble(error), Trouble::Timeout(answer));
+    assert_eq!(*trouble(&error), Trouble::Timeout(answer));
     assert_eq!(proxy.count("HEAD", ""), 2);
 }
 
@@ -227,7 +221,7 @@ async fn nobody_there_is_a_broken_connection() {
     let endpoint = world.endpoint.clone();
     world.scope.join().await;
     let error = bucket(&endpoint).head(KEY).await.unwrap_err();
-    assert_eq!(trouble(error), Trouble::Connection);
+    assert_eq!(*trouble(&error), Trouble::Connection);
 }
 
 #[tokio::test]

@@ -38,7 +38,8 @@ async fn download(mover: &Mover, etag: &ETag, size: u64) -> Result<Written, Move
 
 /// Nothing is under way, for us or for the server.
 async fn assert_no_upload(world: &World) {
-    assert!(world.bucket().await.list_uploads("").await.unwrap().is_empty());
+    let uploads = world.bucket().await.list_uploads("").await.expect("a list");
+    assert_eq!(uploads, []);
     assert!(world.intents().pending().is_empty());
 }
 
@@ -47,8 +48,8 @@ async fn files_of_every_size_come_back_as_they_were() {
     let world = World::start().await;
     let mover = world.mover(64 * MIB).await;
     for size in [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 40 * MIB] {
-        let moved = Mutex::new(Vec::new());
-        let progress = |range| moved.lock().push(range);
+        let arrived = Mutex::new(Vec::new());
+        let progress = |range| arrived.lock().push(range);
         let cancel = CancellationToken::new();
         let watch = Watch { progress: &progress, cancel: &cancel };
         let (meta, when) = (meta(), Precondition::Always);
@@ -57,11 +58,11 @@ async fn files_of_every_size_come_back_as_they_were() {
         let head = mover.bucket().head(KEY).await.unwrap();
         assert_eq!((head.stored, head.meta), (stored.clone(), meta));
         assert_eq!(stored.size, size);
-        assert_eq!(cover(&moved.lock()), size);
-        moved.lock().clear();
+        assert_eq!(cover(&arrived.lock()), size);
+        arrived.lock().clear();
         let (sink, job) = (Written::default(), Download { key: KEY, etag: &stored.etag, size });
         mover.download(job, &sink, &Wanted::default(), watch).await.unwrap();
-        assert_eq!((sink.bytes(), cover(&moved.lock())), (size, size));
+        assert_eq!((sink.bytes(), cover(&arrived.lock())), (size, size));
     }
     assert_no_upload(&world).await;
 }

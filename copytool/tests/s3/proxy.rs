@@ -17,7 +17,7 @@ pub(crate) enum Act {
     /// It does not reach the server; the answer has this status and this code.
     Refuse(u16, &'static str),
     /// The server's answer is changed: head and body, as they are on the wire.
-    Edit(fn(&str, Vec<u8>) -> Vec<u8>),
+    Edit(fn(&str, &[u8]) -> Vec<u8>),
     /// The server does it, and the answer is lost.
     Lose,
     /// Nothing ever comes back.
@@ -90,7 +90,7 @@ async fn one(
             let answer = ask(&upstream, &head, &body).await?;
             let end = head_bytes(&answer).unwrap_or_default();
             let (head, body) = answer.split_at(end);
-            let edited = edit(&String::from_utf8_lossy(head), body.to_vec());
+            let edited = edit(&String::from_utf8_lossy(head), body);
             client.write_all(&edited).await?;
         }
         Act::Lose => drop(ask(&upstream, &head, &body).await?),
