@@ -23,6 +23,7 @@ pub mod fuse;
 pub mod handle;
 mod inode;
 mod join;
+mod journal;
 pub mod layout_json;
 mod lock;
 mod mdc;
@@ -36,6 +37,7 @@ mod read;
 mod readahead;
 mod settle;
 mod space;
+mod takeover;
 pub mod types;
 mod write;
 pub mod xattr;
@@ -45,6 +47,7 @@ pub use client::Client;
 pub use config::ClientConfig;
 pub use error::ClientError;
 pub use handle::OpenFile;
+pub use journal::{Journal, JournalError};
 pub use types::{
     AllocateMode, Caller, CreateKind, DirEntry, DirPage, LockHold, LockKind, LockMode, LockOwner,
     NewNode, OpenFlags, OstSpace, RenameFlags, SeekFrom, SetAttr, SetTime, StatFs, WriteFlags,
