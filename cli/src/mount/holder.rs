@@ -231,7 +231,8 @@ impl Deaths {
         self.0.retain(|death| now.saturating_duration_since(*death) < WHILE);
         self.0.push_back(now);
         let count = self.0.len();
-        (count < DEATHS_MAX).then(|| if count > DEATHS_AT_ONCE { PAUSE } else { Duration::ZERO })
+        let pause = if count > DEATHS_AT_ONCE { PAUSE } else { Duration::ZERO };
+        (count < DEATHS_MAX).then_some(pause)
     }
 }
 

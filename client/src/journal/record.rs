@@ -53,23 +53,20 @@ impl Record {
 
     /// `None`: the place is free, or the entry is of a newer program.
     pub(super) fn from_bytes(bytes: &[u8; LEN]) -> Option<Self> {
-        let [kind, a, b, c, d, e, _, _] = words(bytes);
-        match kind {
-            OPEN => Some(Self::Open {
-                handle: a,
-                fid: unpack(b, c),
-                flags: OpenFlags::from_bits_truncate(u32::try_from(d).ok()?),
-                request: e,
+        match words(bytes) {
+            [OPEN, handle, seq, rest, flags, request, _, _] => Some(Self::Open {
+                handle,
+                fid: unpack(seq, rest),
+                flags: OpenFlags::from_bits_truncate(u32::try_from(flags).ok()?),
+                request,
             }),
-            CHANGE => Some(Self::Change {
-                request: a,
-                kind: b,
-                slot: u32::try_from(c).ok()?,
-                xid: d,
-                handle: e,
-            }),
-            APPEND => Some(Self::Append { request: a, fid: unpack(b, c), offset: d, owner: e }),
-            DIRTY => Some(Self::Dirty { fid: unpack(a, b) }),
+            [CHANGE, request, kind, slot, xid, handle, _, _] => {
+                Some(Self::Change { request, kind, slot: u32::try_from(slot).ok()?, xid, handle })
+            }
+            [APPEND, request, seq, rest, offset, owner, _, _] => {
+                Some(Self::Append { request, fid: unpack(seq, rest), offset, owner })
+            }
+            [DIRTY, seq, rest, ..] => Some(Self::Dirty { fid: unpack(seq, rest) }),
             _ => None,
         }
     }

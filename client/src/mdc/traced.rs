@@ -82,19 +82,18 @@ impl Traced {
     }
 
     async fn take(self, slots: &Arc<Slots>) -> Taken {
-        let (slot, entry) = match self.again(slots) {
-            Some(again) => again,
-            None => {
-                let slot = slots.take_to_keep().await;
-                let entry = self.request.note(Record::Change {
-                    request: self.request.number(),
-                    kind: self.kind,
-                    slot: slot.index,
-                    xid: slot.xid,
-                    handle: self.handle,
-                });
-                (slot, entry)
-            }
+        let (slot, entry) = if let Some(again) = self.again(slots) {
+            again
+        } else {
+            let slot = slots.take_to_keep().await;
+            let entry = self.request.note(Record::Change {
+                request: self.request.number(),
+                kind: self.kind,
+                slot: slot.index,
+                xid: slot.xid,
+                handle: self.handle,
+            });
+            (slot, entry)
         };
         Taken { entry, slot, request: Some(self.request) }
     }
