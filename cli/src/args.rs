@@ -206,4 +206,7 @@ pub(crate) struct MountArgs {
     /// Leave the terminal: the background half of mount.nacre.
     #[arg(long, hide = true)]
     pub(crate) background: bool,
+    /// Serve a mount whose holder is at the other end of standard input.
+    #[arg(long, hide = true)]
+    pub(crate) held: bool,
 }

@@ -101,7 +101,7 @@ async fn announce() {
 }
 
 /// Stops when the parent dies, even by SIGKILL.
-fn follow_parent() -> anyhow::Result<()> {
+pub(crate) fn follow_parent() -> anyhow::Result<()> {
     let parent = rustix::process::getppid();
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
     if rustix::process::getppid() != parent || parent == Some(Pid::INIT) {
@@ -132,6 +132,27 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     }
     // Field 22 of proc(5); the state is field 3.
     fields.nth(18)?.parse().ok()
+}
+
+/// The name of a mount's holder in the table of processes.
+const HOLDER: &str = "nacre-holder";
+
+/// Shows this process as a holder.
+pub(crate) fn name_holder() {
+    if let Err(error) = std::fs::write("/proc/self/comm", HOLDER) {
+        tracing::debug!(%error, "the holder keeps its name");
+    }
+}
+
+/// Whether a process is a mount's holder.
+pub(crate) fn is_holder(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == HOLDER)
+}
+
+/// The one child of a process.
+pub(crate) fn child_of(pid: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
 }
 
 /// Sends a signal to a process of ours; false if it is gone.

@@ -7,6 +7,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::args::StatusArgs;
+use crate::process::{child_of, is_holder, start_time};
 use crate::up::state::{Cluster, Role};
 
 /// What `--json` prints. Scripts rely on it.
@@ -35,6 +36,9 @@ struct DaemonStatus {
     name: String,
     /// Null while it is down.
     pid: Option<u32>,
+    /// Of a mount: the process that starts the daemon again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holder: Option<u32>,
     address: String,
     state: &'static str,
     targets: Vec<String>,
@@ -67,13 +71,19 @@ pub(crate) fn main(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 
 fn status(cluster: &Cluster) -> Status {
     let daemons = cluster.daemons.iter().map(|daemon| {
-        let alive = daemon.alive();
+        let process = daemon.process.filter(|_| daemon.alive()).map(|process| process.pid);
+        let holder = process.filter(|pid| is_holder(*pid));
+        // Between two lives a holder has no child.
+        let pid = holder.map_or(process, |holder| {
+            child_of(holder).filter(|child| start_time(*child).is_some())
+        });
         DaemonStatus {
             role: daemon.role,
             name: daemon.name.clone(),
-            pid: daemon.process.filter(|_| alive).map(|process| process.pid),
+            pid,
+            holder,
             address: daemon.address.clone(),
-            state: if alive { "up" } else { "down" },
+            state: if pid.is_some() { "up" } else { "down" },
             targets: daemon.targets.clone(),
         }
     });

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nacre_model::{Attr, Errno, Fid, Name};
 use nacre_node::Peers;
 use nacre_proto::v1;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -14,6 +15,7 @@ use crate::cache::{Cache, KernelCache, Mode};
 use crate::inode::Inodes;
 use crate::mdc::Mdc;
 use crate::osc::Osc;
+use crate::takeover::Inherited;
 use crate::{ClientConfig, ClientError, Result};
 
 /// Handles waiting to be closed at the MDS.
@@ -50,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) cache: Arc<Cache>,
     /// Caches under this client's leases, if it is mounted.
     pub(crate) kernel: OnceLock<Arc<dyn KernelCache>>,
+    pub(crate) attached: Notify,
     /// One permit for each byte that may be dirty.
     pub(crate) dirty_budget: Semaphore,
     /// Somebody waits for `dirty_budget`: everything dirty shall leave.
@@ -61,6 +64,8 @@ pub(crate) struct Inner {
     /// For the bytes of files that live in their inodes.
     pub(crate) content_budget: Arc<Semaphore>,
     pub(crate) closing: mpsc::Sender<u64>,
+    /// What another process had under way, until the mount takes it.
+    pub(crate) inherited: Mutex<Option<Inherited>>,
     root: Fid,
 }
 
@@ -93,7 +98,10 @@ impl Client {
             });
         }
         let cache = Arc::new(Cache::new());
-        let (mdc, recalls) = Mdc::connect(&config, peers.clone(), Arc::clone(&cache)).await?;
+        let before = config.journal.take_rest();
+        let records: Vec<_> = before.iter().map(|(record, _)| *record).collect();
+        let (mdc, recalls) =
+            Mdc::connect(&config, peers.clone(), Arc::clone(&cache), &records).await?;
         let root = resolve(&mdc, &config.subdir).await?;
         let osc = Osc::new(peers.clone(), config.ost_deadline, mdc.session_id());
         let (closing, queue) = mpsc::channel(CLOSE_QUEUE);
@@ -105,12 +113,14 @@ impl Client {
                 inodes: Inodes::default(),
                 cache,
                 kernel: OnceLock::new(),
+                attached: Notify::new(),
                 dirty_budget: bytes(config.dirty_bytes_max),
                 pressure: Notify::new(),
                 retained: AtomicU64::new(0),
                 readahead_budget: Arc::new(bytes(config.readahead_bytes_max)),
                 content_budget: Arc::new(bytes(CONTENT_BYTES_MAX)),
                 closing,
+                inherited: Mutex::default(),
                 root,
                 mdc,
                 config,
@@ -119,6 +129,7 @@ impl Client {
         client.start_recalls(recalls);
         client.start_closer(queue);
         client.start_flusher();
+        client.take_over(before).await;
         Ok(client)
     }
 
@@ -143,6 +154,7 @@ impl Client {
         if self.inner.kernel.set(kernel).is_err() {
             tracing::warn!("a client is mounted twice");
         }
+        self.inner.attached.notify_waiters();
     }
 
     /// The directory that is the root of this mount.

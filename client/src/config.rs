@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use nacre_node::{Clock, Net, Scope};
 
+use crate::Journal;
+
 /// Settings of one mount. [`ClientConfig::new`] fills in the defaults.
 #[derive(Clone)]
 pub struct ClientConfig {
@@ -23,6 +25,9 @@ pub struct ClientConfig {
     pub subdir: Vec<u8>,
     /// Identity of this mount, fresh at each one.
     pub client_uuid: String,
+    /// What another process needs to go on with this mount; by itself it keeps nothing. One that
+    /// keeps something also says who this mount is.
+    pub journal: Journal,
     /// Name of this host, for people.
     pub hostname: String,
     /// Refuse every change with EROFS.
@@ -82,6 +87,7 @@ impl ClientConfig {
             fsname: fsname.into(),
             subdir: Vec::new(),
             client_uuid: uuid::Uuid::new_v4().to_string(),
+            journal: Journal::default(),
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             read_only: false,
             atime: AtimePolicy::Relatime,

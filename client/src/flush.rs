@@ -181,6 +181,7 @@ impl Client {
                     Ok(changed) => {
                         let mut state = inode.state.lock();
                         state.land(flight);
+                        state.note_clean();
                         state.bounces = 0;
                         state.stuck = None;
                         state.data_version = state.data_version.wrapping_add(1);
@@ -290,6 +291,7 @@ impl Client {
                 self.give_back_dirty(run.len);
             }
         }
+        state.note_clean();
         drop(state);
         inode.landed.notify_waiters();
     }
@@ -329,6 +331,7 @@ impl Client {
         let mut state = inode.state.lock();
         let lost: u64 = state.dirty.take_all().iter().map(|taken| taken.len).sum();
         state.dirty_since = None;
+        state.note_clean();
         state.stuck = None;
         state.record_error(error.errno());
         state.evictions = self.inner.mdc.evictions();

@@ -7,6 +7,7 @@ use nacre_model::{Errno, Fid};
 use parking_lot::Mutex;
 
 use crate::inode::Inode;
+use crate::journal::Entry;
 use crate::readahead::Ahead;
 use crate::types::OpenFlags;
 use crate::{ClientError, Result};
@@ -22,6 +23,8 @@ pub struct OpenFile {
     /// Errors of written data that this handle has been told of.
     errors_seen: Mutex<u64>,
     pub(crate) ahead: Mutex<Ahead>,
+    /// For the process that may have to go on with it.
+    note: Mutex<Option<Entry>>,
 }
 
 impl OpenFile {
@@ -34,6 +37,7 @@ impl OpenFile {
             boot: AtomicU64::new(boot),
             errors_seen: Mutex::new(errors),
             ahead: Mutex::default(),
+            note: Mutex::default(),
         }
     }
 
@@ -50,6 +54,15 @@ impl OpenFile {
     /// How it was opened.
     pub fn flags(&self) -> OpenFlags {
         self.flags
+    }
+
+    pub(crate) fn keep_note(&self, note: Entry) {
+        *self.note.lock() = Some(note);
+    }
+
+    /// It is about to be closed: nobody need go on with it.
+    pub(crate) fn drop_note(&self) {
+        drop(self.note.lock().take());
     }
 
     /// Whether the MDS has been restarted since this was asked last, or since the open.

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::ClientError;
 use crate::dirty::Dirty;
+use crate::journal::{Entry, Journal, Record};
 use content::Content;
 pub(crate) use settling::Unsettled;
 pub(crate) use table::Inodes;
@@ -62,6 +63,8 @@ pub(crate) struct State {
     pub(crate) dirty: Dirty,
     /// Since when something is dirty.
     pub(crate) dirty_since: Option<Instant>,
+    /// Stands as long as bytes are with no server.
+    note: Option<Entry>,
     flights: Vec<Flight>,
     next_flight: u64,
     pub(crate) objects: BTreeMap<ObjectId, Object>,
@@ -150,11 +153,12 @@ impl Inode {
 
     /// An error of an earlier write that this handle has not been told of.
     pub(crate) fn check_errors(&self, seen: &mut u64) -> Result<(), ClientError> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         if state.errors == *seen {
             return Ok(());
         }
         *seen = state.errors;
+        state.note_clean();
         Err(ClientError::WriteBehind { fid: self.fid, errno: state.last_errno })
     }
 }
@@ -185,6 +189,7 @@ impl State {
             layout_stale: false,
             dirty: Dirty::default(),
             dirty_since: None,
+            note: None,
             flights: Vec::new(),
             next_flight: 0,
             objects: BTreeMap::new(),
@@ -209,6 +214,28 @@ impl State {
             evictions,
             attr,
         }
+    }
+
+    /// A write is about to be answered: notes it if a server has not got all bytes yet. (One that
+    /// is not answered comes again, with its bytes.)
+    pub(crate) fn note_dirty(&mut self, journal: &Journal) {
+        let with_servers = self.dirty.is_empty() && self.flights.is_empty();
+        if !with_servers && self.note.is_none() {
+            self.note = Some(journal.put(Record::Dirty { fid: self.attr.fid }));
+        }
+    }
+
+    /// Bytes have reached a server, or nobody wants them any more.
+    pub(crate) fn note_clean(&mut self) {
+        if self.dirty.is_empty() && self.flights.is_empty() {
+            self.note = None;
+        }
+    }
+
+    /// The process that had some such bytes is gone, and they with it. Noted until it is told.
+    pub(crate) fn lost_with_process(&mut self, note: Entry) {
+        self.note = Some(note);
+        self.record_error(Errno::EIO);
     }
 
     /// Errors so far: what a new handle has not missed.

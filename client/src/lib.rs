@@ -25,6 +25,7 @@ mod hsm;
 pub mod hsm_json;
 mod inode;
 mod join;
+mod journal;
 pub mod layout_json;
 mod lock;
 mod mdc;
@@ -38,6 +39,7 @@ mod read;
 mod readahead;
 mod settle;
 mod space;
+mod takeover;
 pub mod types;
 mod write;
 pub mod xattr;
@@ -47,6 +49,7 @@ pub use client::Client;
 pub use config::ClientConfig;
 pub use error::ClientError;
 pub use handle::OpenFile;
+pub use journal::{Journal, JournalError};
 pub use types::{
     AllocateMode, Caller, CreateKind, DirEntry, DirPage, LockHold, LockKind, LockMode, LockOwner,
     NewNode, OpenFlags, OstSpace, RenameFlags, SeekFrom, SetAttr, SetTime, StatFs, WriteFlags,

@@ -41,20 +41,28 @@ impl Client {
             mds.test_lock(request).await
         });
         let Some(conflict) = call.await?.conflict else { return Ok(None) };
-        let mode = match conflict.mode() {
-            v1::LockMode::Read => LockMode::Read,
-            v1::LockMode::Write => LockMode::Write,
-            v1::LockMode::Unlock | v1::LockMode::Unspecified => {
-                let value = conflict.mode;
-                return Err(BadMessage::UnknownEnum { field: "mode", value }.into());
-            }
-        };
-        Ok(Some(LockHold {
-            kind: lock.kind,
-            mode,
-            owner: LockOwner { owner: conflict.owner, pid: conflict.pid },
-            start: conflict.start,
-            end: conflict.end,
-        }))
+        let (_, held) = from_wire(&v1::HeldLock { kind: wire.kind, ..conflict })?;
+        Ok(Some(held))
     }
+}
+
+/// A lock that somebody holds.
+pub(crate) fn from_wire(wire: &v1::HeldLock) -> Result<(Fid, LockHold)> {
+    let kind = match wire.kind() {
+        v1::LockKind::Posix => LockKind::Posix,
+        v1::LockKind::Flock => LockKind::Flock,
+        v1::LockKind::Unspecified => {
+            return Err(BadMessage::UnknownEnum { field: "kind", value: wire.kind }.into());
+        }
+    };
+    let mode = match wire.mode() {
+        v1::LockMode::Read => LockMode::Read,
+        v1::LockMode::Write => LockMode::Write,
+        v1::LockMode::Unlock | v1::LockMode::Unspecified => {
+            return Err(BadMessage::UnknownEnum { field: "mode", value: wire.mode }.into());
+        }
+    };
+    let owner = LockOwner { owner: wire.owner, pid: wire.pid };
+    let fid = nacre_proto::convert::required("fid", wire.fid)?.into();
+    Ok((fid, LockHold { kind, mode, owner, start: wire.start, end: wire.end }))
 }

@@ -8,6 +8,7 @@ use nacre_proto::v1::change_request::Op;
 
 use crate::cache::{Asked, Effect, Known, Mode};
 use crate::client;
+use crate::journal::Request;
 use crate::mdc::Changed;
 use crate::types::{Caller, CreateKind, DirEntry, DirPage, NewNode, OstSpace, RenameFlags, StatFs};
 use crate::{Client, ClientError, Result};
@@ -208,6 +209,7 @@ impl Client {
             exchange: flags.contains(RenameFlags::EXCHANGE),
             replaced: None,
         });
+        let may_be_done = Request::may_be_done();
         let moved = self.victim(from.0, from.1).await?;
         let replaced = self.victim(to.0, to.1).await?;
         let last_name = replaced
@@ -225,7 +227,7 @@ impl Client {
             effects.push((to.0, Effect::Name(wire_name(to.1), Some(moved))));
         }
         changing.done(&effects);
-        if let Some(fid) = replaced.filter(|_| last_name && !exchange && !same) {
+        if let Some(fid) = replaced.filter(|_| last_name && !exchange && !same && !may_be_done) {
             self.inode_is_gone(fid);
         }
         Ok(())

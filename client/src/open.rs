@@ -11,6 +11,7 @@ use crate::cache::Mode;
 use crate::flush::Exact;
 use crate::handle::OpenFile;
 use crate::inode::{Inode, State, Unsettled};
+use crate::journal::{Record, Request};
 use crate::mdc::Told;
 use crate::namespace::create_op;
 use crate::types::{Caller, NewNode, OpenFlags, SetAttr};
@@ -39,6 +40,7 @@ impl Client {
             Some(file) => file,
             None => self.open_asking(fid, flags).await?,
         };
+        self.note_open(&file);
         if flags.contains(OpenFlags::TRUNCATE) {
             self.truncate_opened(caller, &file).await?;
         }
@@ -62,6 +64,43 @@ impl Client {
         let handle = self.inner.mdc.new_handle();
         self.inner.mdc.held.lock().opened(handle, fid, write, Told::No);
         handle
+    }
+
+    /// Another process goes on with the file should this one die.
+    fn note_open(&self, file: &OpenFile) {
+        if self.inner.config.journal.is_kept() {
+            let (handle, fid, flags) = (file.number(), file.fid(), file.flags());
+            let request = Request::current_number();
+            let record = Record::Open { handle, fid, flags, request };
+            file.keep_note(self.inner.config.journal.put(record));
+        }
+    }
+
+    /// Opens again what another process had open, which the server knows.
+    pub(crate) async fn open_inherited(
+        &self,
+        fid: Fid,
+        handle: u64,
+        flags: OpenFlags,
+    ) -> Result<Arc<OpenFile>> {
+        let placed = self.get_layout(fid).await?;
+        let nameless = placed.attr.nlink == 0;
+        let opened = Opened {
+            layout: placed.layout()?,
+            inline: Some(placed.inline.is_some()),
+            attr: placed.attr,
+            content: None,
+            other_writers: false,
+            new: false,
+        };
+        let file = self.opened(handle, flags, opened);
+        {
+            let mut state = file.inode.state.lock();
+            state.nameless = nameless;
+            // Till the server says otherwise: it does so only when it is asked to open.
+            state.other_writers = self.inner.cache.mode(fid) < Mode::Exclusive;
+        }
+        Ok(file)
     }
 
     async fn open_asking(&self, fid: Fid, flags: OpenFlags) -> Result<Arc<OpenFile>> {
@@ -160,7 +199,7 @@ impl Client {
         flags: OpenFlags,
     ) -> Result<(Attr, Arc<OpenFile>)> {
         self.must_change()?;
-        let handle = self.inner.mdc.new_handle();
+        let handle = handle_before().unwrap_or_else(|| self.inner.mdc.new_handle());
         let write = flags.contains(OpenFlags::WRITE);
         let exclusive = flags.contains(OpenFlags::EXCLUSIVE);
         // A new file comes with a lease, and need not be opened besides; one without a name is
@@ -197,6 +236,7 @@ impl Client {
         let file = self.opened(handle, flags, opened);
         unclosed.keep();
         file.inode.state.lock().nameless = nameless;
+        self.note_open(&file);
         if flags.contains(OpenFlags::TRUNCATE) && !new {
             let attr = self.truncate_opened(caller, &file).await?;
             return Ok((attr, file));
@@ -379,6 +419,7 @@ impl Client {
         let mut state = inode.state.lock();
         let dropped: u64 = state.dirty.take_all().iter().map(|taken| taken.len).sum();
         state.dirty_since = None;
+        state.note_clean();
         state.unsettled = Unsettled::default();
         state.atime = None;
         drop(state);
@@ -392,6 +433,14 @@ impl Client {
             tracing::debug!(handle, "handle left to the end of the session");
         }
     }
+}
+
+/// The handle under which the process before has sent this creation.
+fn handle_before() -> Option<u64> {
+    Request::current()?.had_before(|record| match record {
+        Record::Change { handle, .. } => Some(*handle).filter(|handle| *handle != 0),
+        Record::Open { .. } | Record::Append { .. } | Record::Dirty { .. } => None,
+    })
 }
 
 /// What opening needs.

@@ -10,6 +10,7 @@ use nacre_model::{Errno, Fid};
 use crate::flush::{Exact, What};
 use crate::handle::OpenFile;
 use crate::inode::Inode;
+use crate::journal::{Record, Request};
 use crate::types::{LockHold, LockKind, LockMode, LockOwner, OpenFlags, WriteFlags};
 use crate::{Client, ClientError, Result};
 
@@ -23,8 +24,21 @@ const APPEND_TRUST: Duration = Duration::from_secs(1);
 const FAR: u64 = 1 << 40;
 
 /// What clients that share a file lock while they append to it: the fid of no inode.
-fn append_lock(fid: Fid) -> Fid {
+pub(crate) fn append_lock(fid: Fid) -> Fid {
     Fid { ver: fid.ver.wrapping_add(1), ..fid }
+}
+
+/// Whether a lock is one of those.
+pub(crate) const fn is_append_lock(fid: Fid) -> bool {
+    fid.ver != 0
+}
+
+/// Should the request be sent again to another process, that must not append a second time.
+fn note_append(fid: Fid, offset: u64, owner: u64) {
+    if let Some(request) = Request::current() {
+        let record = Record::Append { request: request.number(), fid, offset, owner };
+        request.keep(request.note(record), ());
+    }
 }
 
 impl Client {
@@ -68,6 +82,8 @@ impl Client {
                 self.settle(inode, Exact::No, sync).await?;
             }
             file.peek_errors()?;
+        } else {
+            inode.state.lock().note_dirty(&self.inner.config.journal);
         }
         Ok(offset)
     }
@@ -79,10 +95,14 @@ impl Client {
         data: &Bytes,
         flags: WriteFlags,
     ) -> Result<(u64, bool)> {
+        if let Some(appended) = self.append_again(inode, data, flags).await? {
+            return Ok(appended);
+        }
         {
             let _gate = inode.gate.write().await;
             if self.has_alone(inode.fid) {
                 let end = self.end_for_append(inode).await?;
+                note_append(inode.fid, end, 0);
                 self.put(inode, end, data, flags).await?;
                 return Ok((end, true));
             }
@@ -96,6 +116,7 @@ impl Client {
             let _gate = inode.gate.write().await;
             self.fetch_attr(inode.fid, Some(inode)).await?;
             let end = inode.state.lock().size;
+            note_append(inode.fid, end, owner.owner);
             self.put(inode, end, data, flags).await?;
             self.write_out(inode).await;
             Ok((end, false))
@@ -103,6 +124,41 @@ impl Client {
         let appended = appended.await;
         self.unlock(fid, kind, owner, 0, 0).await?;
         appended
+    }
+
+    /// Writes where the process before has decided to append, and perhaps has. Nobody else has
+    /// appended since: by its lock, or by the lease that still stands. `None`: decide anew.
+    async fn append_again(
+        &self,
+        inode: &Arc<Inode>,
+        data: &Bytes,
+        flags: WriteFlags,
+    ) -> Result<Option<(u64, bool)>> {
+        let Some(request) = Request::current() else { return Ok(None) };
+        let pick = |record: &Record| match record {
+            Record::Append { fid, offset, owner, .. } if *fid == inode.fid => {
+                Some((*offset, LockOwner { owner: *owner, pid: 0 }))
+            }
+            Record::Append { .. }
+            | Record::Change { .. }
+            | Record::Open { .. }
+            | Record::Dirty { .. } => None,
+        };
+        let Some(((offset, owner), entry)) = request.take_before(pick) else { return Ok(None) };
+        let locked = owner.owner != 0;
+        {
+            let _gate = inode.gate.write().await;
+            if !locked && !self.has_alone(inode.fid) {
+                return Ok(None);
+            }
+            self.put(inode, offset, data, flags).await?;
+        }
+        request.keep(entry, ());
+        if locked {
+            self.write_out(inode).await;
+            self.unlock(append_lock(inode.fid), LockKind::Posix, owner, 0, 0).await?;
+        }
+        Ok(Some((offset, !locked)))
     }
 
     /// Where the file ends, if nobody else can write to it.

@@ -213,6 +213,11 @@ impl OpenTable {
         fids.into_iter().filter_map(|fid| self.settle(fid)).collect()
     }
 
+    /// The handles of a session.
+    pub fn handles(&self, session: u64) -> Vec<u64> {
+        self.handles.get(&session).into_iter().flat_map(BTreeMap::keys).copied().collect()
+    }
+
     /// The file that a handle names, and whether it may write.
     pub fn handle(&self, session: u64, handle: u64) -> Option<(Fid, bool)> {
         let found = self.handles.get(&session)?.get(&handle)?;

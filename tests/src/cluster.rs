@@ -268,12 +268,12 @@ impl Cluster {
 
     /// Freezes a daemon: its machine falls silent, its connections stay.
     pub fn freeze(&mut self, role: Role) {
-        self.daemon(role).signal(Signal::STOP);
+        self.daemon(role).signal_group(Signal::STOP);
     }
 
     /// Lets a frozen daemon go on.
     pub fn thaw(&mut self, role: Role) {
-        self.daemon(role).signal(Signal::CONT);
+        self.daemon(role).signal_group(Signal::CONT);
     }
 
     /// Process id of a running daemon.

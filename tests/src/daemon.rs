@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::{binary, wait};
 
@@ -90,10 +90,10 @@ impl Daemon {
         self.await_ready()
     }
 
-    /// SIGKILL, and waits for the end. Nothing if it does not run.
+    /// SIGKILL, and waits for the end. Nothing if it does not run. A mount goes with its holder.
     pub fn kill(&mut self) {
+        self.signal_group(Signal::KILL);
         if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
             let _ = child.wait();
         }
     }
@@ -105,7 +105,9 @@ impl Daemon {
         let status = wait::for_some(PATIENCE, || child.try_wait().transpose());
         let role = self.role;
         let Some(status) = status else {
-            let _ = child.kill();
+            if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+                let _ = kill_process_group(pid, Signal::KILL);
+            }
             let _ = child.wait();
             anyhow::bail!("{role} did not stop within {PATIENCE:?}");
         };
@@ -120,6 +122,15 @@ impl Daemon {
             self.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw)
         {
             let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Sends a signal to the process and those that it has started.
+    pub fn signal_group(&self, signal: Signal) {
+        if let Some(pid) =
+            self.pid().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw)
+        {
+            let _ = kill_process_group(pid, signal);
         }
     }
 

@@ -1,6 +1,7 @@
 //! `nacre mount`, and `mount.nacre`.
 
 pub(crate) mod helper;
+mod holder;
 pub(crate) mod options;
 pub(crate) mod source;
 pub(crate) mod table;
@@ -12,14 +13,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use nacre_client::config::AtimePolicy;
-use nacre_client::fuse::{Ended, LockScope, MountOptions, mount_and_serve};
+use nacre_client::fuse::{Ended, LockScope, MountOptions, mount_and_serve, serve};
 use nacre_client::{Client, ClientConfig};
 use nacre_node::config::ClientSettings;
 use nacre_node::{Scope, SystemClock, TcpNet, telemetry};
 use rustix::mount::{MountFlags, UnmountFlags};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::MountArgs;
 use crate::process;
+use holder::Legacy;
 use options::{Atime, Locks, Options};
 use source::Source;
 
@@ -38,51 +41,109 @@ pub(crate) fn main(mut args: MountArgs) -> anyhow::Result<ExitCode> {
     args.config.set.extend(options.set.iter().cloned());
     let settings = process::settings(&args.config)?;
     let target = table::absolute(&args.target).context("mount point")?;
+    if options.holder && !args.held {
+        return holder::main(args.child, &target);
+    }
+    let legacy = args.held.then(holder::receive).transpose()?;
     let client = settings.client.clone();
-    process::run(&settings, args.child, move |stop| async move {
-        serve(args.source, &source, target, &options, &client, stop).await
+    let child = args.child;
+    process::run(&settings, child, move |stop| async move {
+        let mount = Mount { name: args.source, source, target, options };
+        mount.serve(&client, legacy, stop).await
     })
 }
 
-async fn serve(
+/// What was asked for.
+struct Mount {
     name: String,
-    source: &Source,
+    source: Source,
     target: PathBuf,
-    options: &Options,
-    settings: &ClientSettings,
-    stop: Scope,
-) -> anyhow::Result<()> {
-    // Outlives the mount: the last writes leave after it is gone.
-    let scope = Scope::new();
-    let config = client_config(source, options, settings, scope.clone());
-    let client = tokio::select! {
-        client = Client::connect(config) => client?,
-        () = stop.stopped() => return Ok(()),
-    };
-    let mount = MountOptions {
-        source: name,
-        target: target.clone(),
-        flags: kernel_flags(options),
-        allow_other: options.allow_other,
-        locks: match options.locks {
-            Locks::Cluster => LockScope::Cluster,
-            Locks::Local => LockScope::Local,
-            Locks::None => LockScope::None,
-        },
-    };
-    let ready = || {
-        tracing::info!(target = %target.display(), "mounted");
-        telemetry::set_ready(true);
-    };
-    let served = mount_and_serve(client.clone(), mount, stop, ready).await;
-    let flushed = client.disconnect().await;
-    scope.join().await;
-    match served? {
-        Ended::Unmounted => tracing::info!("unmounted"),
-        Ended::Busy => tracing::warn!("unmounted while files are open: they give ENOTCONN now"),
-        Ended::Aborted => tracing::warn!("the connection to the kernel was ended by force"),
+    options: Options,
+}
+
+impl Mount {
+    async fn serve(
+        self,
+        settings: &ClientSettings,
+        legacy: Option<Legacy>,
+        stop: Scope,
+    ) -> anyhow::Result<()> {
+        // Outlives the mount: the last writes leave after it is gone.
+        let scope = Scope::new();
+        let mut config = client_config(&self.source, &self.options, settings, scope.clone());
+        let queues = match legacy {
+            Some(legacy) => {
+                config.journal = legacy.journal;
+                Some(legacy.queues)
+            }
+            None => None,
+        };
+        let client = tokio::select! {
+            client = Client::connect(config) => client?,
+            () = stop.stopped() => return Ok(()),
+        };
+        let (target, mount) = (self.target.clone(), self.kernel_options());
+        let ready = || {
+            tracing::info!(target = %target.display(), "mounted");
+            telemetry::set_ready(true);
+        };
+        let served = match queues {
+            Some(queues) => {
+                let leave = when_asked_to_leave(&scope)?;
+                serve(client.clone(), mount, queues, stop, leave, ready).await
+            }
+            None => mount_and_serve(client.clone(), mount, stop, ready).await,
+        };
+        if let Ok(Ended::HandedOver) = served {
+            hand_over(&client).await;
+        }
+        let flushed = client.disconnect().await;
+        scope.join().await;
+        match served? {
+            Ended::Unmounted | Ended::HandedOver => tracing::info!("unmounted"),
+            Ended::Busy => tracing::warn!("unmounted while files are open: they give ENOTCONN now"),
+            Ended::Aborted => {
+                tracing::warn!("the connection to the kernel was ended by force");
+            }
+        }
+        flushed.context("write out what was not yet written")
     }
-    flushed.context("write out what was not yet written")
+
+    fn kernel_options(&self) -> MountOptions {
+        MountOptions {
+            source: self.name.clone(),
+            target: self.target.clone(),
+            flags: kernel_flags(&self.options),
+            allow_other: self.options.allow_other,
+            locks: match self.options.locks {
+                Locks::Cluster => LockScope::Cluster,
+                Locks::Local => LockScope::Local,
+                Locks::None => LockScope::None,
+            },
+        }
+    }
+}
+
+/// Stops when another process shall take over.
+fn when_asked_to_leave(scope: &Scope) -> anyhow::Result<Scope> {
+    let mut asked = signal(SignalKind::user_defined2()).context("listen to SIGUSR2")?;
+    let leave = Scope::new();
+    let leaving = leave.clone();
+    scope.spawn("hand-over", async move {
+        asked.recv().await;
+        tracing::info!("handing over to another process");
+        leaving.stop();
+    });
+    Ok(leave)
+}
+
+/// Ends this process, so that its holder starts the next. Nothing that still runs may answer the
+/// kernel any more, so nothing is wound up.
+async fn hand_over(client: &Client) -> ! {
+    if let Err(error) = client.hand_over().await {
+        tracing::error!(%error, "not everything could be written before the hand-over");
+    }
+    std::process::exit(holder::HANDED_OVER)
 }
 
 fn client_config(

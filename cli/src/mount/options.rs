@@ -21,6 +21,8 @@ pub(crate) struct Options {
     pub(crate) sync_on_close: bool,
     /// Keep what leases are granted on; else ask each time.
     pub(crate) leases: bool,
+    /// A process of its own keeps the mount while the one that serves it comes and goes.
+    pub(crate) holder: bool,
     pub(crate) remount: bool,
     /// Stay in front though called as mount helper.
     pub(crate) foreground: bool,
@@ -65,6 +67,7 @@ impl Default for Options {
             dirsync: false,
             sync_on_close: false,
             leases: true,
+            holder: rustix::process::geteuid().is_root(),
             remount: false,
             foreground: false,
             config: None,
@@ -121,6 +124,8 @@ impl Options {
             "nosync_on_close" => self.sync_on_close = false,
             "leases" => self.leases = true,
             "noleases" => self.leases = false,
+            "holder" => self.holder = true,
+            "noholder" => self.holder = false,
             "remount" => self.remount = true,
             "foreground" => self.foreground = true,
             // For mount(8) and the init system, or always so.
@@ -200,6 +205,12 @@ mod tests {
         assert!(options.leases && !options.sync_on_close);
         let options = Options::parse(["noleases,sync_on_close"]).unwrap();
         assert!(!options.leases && options.sync_on_close);
+    }
+
+    #[test]
+    fn a_mount_may_do_without_a_holder() {
+        assert!(!Options::parse(["rw,noholder"]).unwrap().holder);
+        assert!(Options::parse(["noholder,holder"]).unwrap().holder);
     }
 
     #[test]

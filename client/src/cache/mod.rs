@@ -77,6 +77,15 @@ impl Cache {
         }
     }
 
+    /// Another process of this mount held these leases. Nothing is known under them.
+    pub(crate) fn inherit(&self, session: u64, leases: Vec<(Fid, Mode, u64)>) {
+        let mut table = self.table.lock();
+        table.begin(session);
+        for (fid, mode, number) in leases {
+            table.inherit(fid, mode, number);
+        }
+    }
+
     fn usable(&self) -> bool {
         !self.suspended.load(Ordering::Acquire)
     }

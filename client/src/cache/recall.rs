@@ -94,6 +94,7 @@ impl Cache {
         let wire = |(fid, mode): (Fid, Mode)| v1::HeldLease {
             fid: Some(fid.into()),
             mode: v1::LeaseMode::from(mode) as i32,
+            number: 0,
         };
         claims.into_iter().map(wire).collect()
     }
@@ -309,8 +310,23 @@ impl Client {
         result
     }
 
+    /// Caches under this client's leases. Those of a mount that is being taken over are there
+    /// before anybody can ask them to forget.
+    async fn kernel(&self) -> Option<&Arc<dyn KernelCache>> {
+        if self.inner.config.journal.inherited().is_some() {
+            loop {
+                let attached = self.inner.attached.notified();
+                if self.inner.kernel.get().is_some() {
+                    break;
+                }
+                attached.await;
+            }
+        }
+        self.inner.kernel.get()
+    }
+
     async fn kernel_forgets(&self, fids: Vec<Fid>, names: bool) {
-        let Some(kernel) = self.inner.kernel.get() else { return };
+        let Some(kernel) = self.kernel().await else { return };
         if names {
             kernel.forget_names().await;
         }

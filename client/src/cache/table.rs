@@ -149,6 +149,17 @@ impl Table {
         true
     }
 
+    /// A lease that is held already, of which nothing is known.
+    pub(super) fn inherit(&mut self, fid: Fid, mode: Mode, number: u64) {
+        if mode == Mode::None {
+            return;
+        }
+        let since = self.moment;
+        let node = self.entry(fid);
+        (node.mode, node.number, node.since) = (mode, number, since);
+        self.held = self.held.saturating_add(1);
+    }
+
     pub(super) fn learn_name(
         &mut self,
         asked: Asked,

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use nacre_model::{Attr, Errno, Fid, Name, ServiceError};
 
-use super::fs::Filesystem;
+use super::fs::{Filesystem, Inherited, InheritedFile};
 use super::lease::{Grants, Leases, Stamp};
 use super::leased::Leased;
 use super::notifier::Notifier;
+use crate::journal::Request;
 use crate::types::{
     AllocateMode, Caller, DirPage, LockHold, LockKind, LockOwner, NewNode, OpenFlags, RenameFlags,
     SeekFrom, SetAttr, StatFs, WriteFlags, XattrSet,
@@ -52,6 +53,51 @@ impl Filesystem for Client {
     fn pinned<R>(&self, stamp: Stamp, send: impl FnOnce(&dyn Leases) -> R) -> R {
         let leased = Leased { client: self, stamp: stamp.0 };
         self.inner.cache.pinned(|| send(&leased))
+    }
+
+    fn remembered(&self) -> Option<u64> {
+        self.inner.config.journal.inherited().map(|header| header.agreed)
+    }
+
+    fn remember(&self, agreed: u64) {
+        self.inner.config.journal.change_header(|header| header.agreed = agreed);
+    }
+
+    fn inherited(&self) -> Inherited<Arc<OpenFile>> {
+        let Some(inherited) = self.inner.inherited.lock().take() else {
+            return Inherited::default();
+        };
+        let file = |(request, file): (u64, Arc<OpenFile>)| {
+            let (number, fid) = (file.number(), file.fid());
+            InheritedFile { number, request, fid, file }
+        };
+        Inherited {
+            files: inherited.files.into_iter().map(file).collect(),
+            posix_holders: inherited.posix_holders,
+            doubtful: inherited.doubtful,
+            names_stand: inherited.names_stand,
+        }
+    }
+
+    fn first_number(&self) -> u64 {
+        self.inner.config.journal.first_number()
+    }
+
+    fn number(&self, file: &Arc<OpenFile>) -> Option<u64> {
+        Some(file.number())
+    }
+
+    fn closes(&self, file: &Arc<OpenFile>) {
+        file.drop_note();
+    }
+
+    async fn carry(&self, request: u64, work: impl Future<Output = ()> + Send) {
+        let journal = &self.inner.config.journal;
+        if journal.is_kept() {
+            Request::carry(journal.clone(), request, work).await;
+        } else {
+            work.await;
+        }
     }
 
     async fn lookup(&self, dir: Fid, name: &Name) -> Result<Attr, Errno> {

@@ -12,6 +12,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use nacre_node::Scope;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::abi::input::InHeader;
+use super::abi::input::{InHeader, ReleaseIn};
 use super::abi::opcode::Opcode;
 use super::answer::{Answer, Body};
 use super::buffer::BufferPool;
@@ -44,6 +45,8 @@ struct Shared<F: Filesystem> {
     scope: Scope,
     pool: BufferPool,
     writes: Arc<Semaphore>,
+    /// Another process will serve what comes from now on.
+    leaving: Arc<AtomicBool>,
 }
 
 impl<F: Filesystem> Clone for Shared<F> {
@@ -54,6 +57,7 @@ impl<F: Filesystem> Clone for Shared<F> {
             scope: self.scope.clone(),
             pool: self.pool.clone(),
             writes: Arc::clone(&self.writes),
+            leaving: Arc::clone(&self.leaving),
         }
     }
 }
@@ -62,30 +66,27 @@ impl<F: Filesystem> Clone for Shared<F> {
 #[derive(Debug)]
 pub(super) struct Readers {
     ends: mpsc::Receiver<Closed>,
+    leaving: Arc<AtomicBool>,
 }
 
 impl Readers {
     /// Begins to serve. Must be called within a tokio runtime, which will run the requests.
     pub(super) fn start<F: Filesystem>(
-        device: Arc<Device>,
+        queues: Vec<Arc<Device>>,
         session: Arc<Session<F>>,
         pool: BufferPool,
         scope: Scope,
     ) -> io::Result<Self> {
-        let count = reader_count();
-        let (tell, ends) = mpsc::channel(count);
+        let (tell, ends) = mpsc::channel(queues.len().max(1));
+        let leaving = Arc::new(AtomicBool::new(false));
         let shared = Shared {
             session,
             runtime: Handle::current(),
             scope,
             pool,
             writes: Arc::new(Semaphore::new(WRITE_BYTES_MAX)),
+            leaving: Arc::clone(&leaving),
         };
-        let mut queues = Vec::with_capacity(count);
-        for _ in 1..count {
-            queues.push(Arc::new(device.another_queue()?));
-        }
-        queues.push(device);
         for (index, queue) in queues.into_iter().enumerate() {
             let (shared, tell) = (shared.clone(), tell.clone());
             let queue: Arc<dyn Transport> = queue;
@@ -95,7 +96,12 @@ impl Readers {
                 let _told = tell.blocking_send(end);
             })?;
         }
-        Ok(Self { ends })
+        Ok(Self { ends, leaving })
+    }
+
+    /// What comes from now on is left unanswered: the kernel will send it to the next process.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
     }
 
     /// Waits until no further request will come, and says why.
@@ -113,7 +119,8 @@ impl Readers {
     }
 }
 
-fn reader_count() -> usize {
+/// Queues of a mount.
+pub(super) fn reader_count() -> usize {
     std::thread::available_parallelism().map_or(2, NonZeroUsize::get).clamp(2, READERS_MAX)
 }
 
@@ -127,6 +134,9 @@ impl<F: Filesystem> Shared<F> {
                 Ok(len) => len,
                 Err(end) => return end,
             };
+            if self.leaving.load(Ordering::Acquire) {
+                continue;
+            }
             let Some(request) = decode(buffer.message(len), self.session.negotiated.flags) else {
                 tracing::error!(len, "request without a header");
                 continue;
@@ -143,6 +153,7 @@ impl<F: Filesystem> Shared<F> {
                     self.session.interrupts.interrupt(unique);
                     reply.none();
                 }
+                Ok(Op::Release(args)) => self.release(&request.header, args, reply),
                 Ok(Op::Opendir) => self.opendir(&request.header, reply),
                 Ok(Op::Releasedir(args)) => {
                     let begun = self.session.begin();
@@ -164,22 +175,43 @@ impl<F: Filesystem> Shared<F> {
         let bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let permit = (bytes > 0).then(|| self.admit(bytes));
         let in_flight = InFlight::begin(name);
-        let mut reply = Some(reply);
-        if matches!(op, Op::Release(_))
-            && let Some(reply) = reply.take()
-        {
-            // Nobody waits for it. But until it is answered the inode stays in memory, and as long
-            // as one without names does, the mount cannot be made read-only.
-            reply.send(Ok(Body::default()));
-        }
-        self.run(async move {
+        let (traces, unique) = (op.leaves_traces(), header.unique);
+        let own = Arc::clone(&session);
+        let work = async move {
             let begun = session.begin();
             let answer = session.answer(call, op, data).await;
+            in_flight.answered(Answer::errno(&answer));
+            session.finish(reply, begun, answer);
+            drop(permit);
+        };
+        if traces {
+            self.run(async move { own.fs.carry(unique, work).await });
+        } else {
+            self.run(work);
+        }
+    }
+
+    /// Closes a file. Nobody waits for it, but until it is answered the inode stays in memory, and
+    /// as long as one without names does, the mount cannot be made read-only. What a lock on it
+    /// stands in the way of is waited for: should this process die, the next must do it.
+    fn release(&self, header: &InHeader, args: ReleaseIn, reply: Reply) {
+        let call = self.session.call(header, &Op::Release(args));
+        let file = self.session.closing(args.fh);
+        let mut reply = Some(reply);
+        if call.flock_close.is_none()
+            && let Some(reply) = reply.take()
+        {
+            reply.send(Ok(Body::default()));
+        }
+        let session = Arc::clone(&self.session);
+        let in_flight = InFlight::begin(Opcode::Release.name());
+        self.run(async move {
+            let begun = session.begin();
+            let answer = session.release(&call, &args, file).await;
             in_flight.answered(Answer::errno(&answer));
             if let Some(reply) = reply {
                 session.finish(reply, begun, answer);
             }
-            drop(permit);
         });
     }
 

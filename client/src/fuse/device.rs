@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::channel::reader_count;
+
 /// `ioctl` on a fresh descriptor: makes it a further queue of the connection whose descriptor is
 /// passed. Linux: `FUSE_DEV_IOC_CLONE`.
 const DEV_IOC_CLONE: rustix::ioctl::Opcode = rustix::ioctl::opcode::read::<u32>(229, 0);
@@ -37,6 +39,32 @@ pub(super) enum Closed {
     Broken(#[source] io::Error),
 }
 
+/// Descriptors of `/dev/fuse`: all queues of one mount, connected to it or not yet. As long as
+/// somebody has them open, requests that were read from them stay.
+#[derive(Debug)]
+pub struct Queues(Vec<OwnedFd>);
+
+impl Queues {
+    /// As many as a mount on this machine has.
+    pub fn open() -> io::Result<Self> {
+        (0..reader_count()).map(|_| Ok(Device::open()?.0)).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// Those that somebody else has opened.
+    pub const fn from_fds(fds: Vec<OwnedFd>) -> Self {
+        Self(fds)
+    }
+
+    /// To be passed on.
+    pub fn fds(&self) -> &[OwnedFd] {
+        &self.0
+    }
+
+    pub(super) fn into_devices(self) -> Vec<Device> {
+        self.0.into_iter().map(Device).collect()
+    }
+}
+
 /// An open descriptor of `/dev/fuse`.
 #[derive(Debug)]
 pub(super) struct Device(OwnedFd);
@@ -58,11 +86,9 @@ impl Device {
         &self.0
     }
 
-    /// A further queue of the same connection, with a lock of its own in the kernel.
-    pub(super) fn another_queue(&self) -> io::Result<Self> {
-        let fresh = Self::open()?;
-        clone_onto(&fresh.0, &self.0)?;
-        Ok(fresh)
+    /// Becomes a further queue of that connection, with a lock of its own in the kernel.
+    pub(super) fn join(&self, connection: &Self) -> io::Result<()> {
+        clone_onto(&self.0, &connection.0)
     }
 }
 

@@ -62,6 +62,43 @@ pub trait Filesystem: Send + Sync + 'static {
     /// of it again at any time: giving the lease back is a revocation as any other.
     fn forgotten(&self, _fid: Fid) {}
 
+    /// What an earlier process agreed on with the kernel, if this one goes on with its mount.
+    fn remembered(&self) -> Option<u64> {
+        None
+    }
+
+    /// For the process after this one. Never 0.
+    fn remember(&self, _agreed: u64) {}
+
+    /// What that process had under way. Asked once, before the first request comes.
+    fn inherited(&self) -> Inherited<Self::File> {
+        Inherited::default()
+    }
+
+    /// Numbers below this one may be known to the kernel from an earlier process.
+    fn first_number(&self) -> u64 {
+        1
+    }
+
+    /// What the kernel calls an open file by, if the file system can tell: another process must
+    /// know it by that number too.
+    fn number(&self, _file: &Self::File) -> Option<u64> {
+        None
+    }
+
+    /// The file is about to be released; nobody else need go on with it.
+    fn closes(&self, _file: &Self::File) {}
+
+    /// Carries out a request that the kernel may send again to another process: its answer is
+    /// written at the end of `work`.
+    fn carry(
+        &self,
+        _request: u64,
+        work: impl Future<Output = ()> + Send,
+    ) -> impl Future<Output = ()> + Send {
+        work
+    }
+
     fn lookup(&self, dir: Fid, name: &Name) -> impl Answering<Attr>;
     fn lookup_parent(&self, dir: Fid) -> impl Answering<Attr>;
     fn getattr(&self, fid: Fid) -> impl Answering<Attr>;
@@ -159,6 +196,39 @@ pub trait Filesystem: Send + Sync + 'static {
         end: u64,
     ) -> impl Answering<()>;
     fn test_lock(&self, fid: Fid, lock: LockHold) -> impl Answering<Option<LockHold>>;
+}
+
+/// What an earlier process of the same mount had under way.
+#[derive(Debug)]
+pub struct Inherited<File> {
+    /// Open files.
+    pub files: Vec<InheritedFile<File>>,
+    /// Owners of POSIX locks.
+    pub posix_holders: Vec<(Fid, u64)>,
+    /// Inodes whose pages in the kernel need not be true.
+    pub doubtful: Vec<Fid>,
+    /// Whether leases stand for the names that the kernel keeps.
+    pub names_stand: bool,
+}
+
+/// A file that an earlier process had open.
+#[derive(Debug)]
+pub struct InheritedFile<File> {
+    /// What the kernel calls it by.
+    pub number: u64,
+    /// The request that opened it: if that comes again, the kernel never learned the number.
+    pub request: u64,
+    /// Its inode.
+    pub fid: Fid,
+    /// The file itself.
+    pub file: File,
+}
+
+impl<File> Default for Inherited<File> {
+    fn default() -> Self {
+        let (files, posix_holders, doubtful) = (Vec::new(), Vec::new(), Vec::new());
+        Self { files, posix_holders, doubtful, names_stand: true }
+    }
 }
 
 /// An answer in the making.

@@ -21,6 +21,24 @@ impl<T> Default for Handles<T> {
 }
 
 impl<T> Handles<T> {
+    /// Numbers from here on: those below may be another process's.
+    pub(super) fn starting_at(first: u64) -> Self {
+        Self { open: RwLock::default(), next: AtomicU64::new(first.max(1)) }
+    }
+
+    /// Under a number that the file system gave.
+    pub(super) fn insert_as(&self, number: u64, value: T) {
+        self.open.write().insert(number, Arc::new(value));
+    }
+
+    /// What has the number, or, under a number that another process gave, something new.
+    pub(super) fn get_or(&self, number: u64, new: impl FnOnce() -> T) -> Arc<T> {
+        if let Ok(open) = self.get(number) {
+            return open;
+        }
+        Arc::clone(self.open.write().entry(number).or_insert_with(|| Arc::new(new())))
+    }
+
     /// A number for `value`, never given before.
     pub(super) fn insert(&self, value: T) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);

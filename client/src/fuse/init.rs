@@ -63,6 +63,31 @@ pub(super) struct Negotiated {
     pub(super) grants: Grants,
 }
 
+/// Where the grants stand in what is remembered; the kernel's flags are below.
+const GRANTS_SHIFT: u32 = 60;
+
+impl Negotiated {
+    /// For another process to go on with; never 0.
+    pub(super) fn remembered(self) -> u64 {
+        let grants = match self.grants {
+            Grants::Nothing => 1,
+            Grants::Inodes => 2,
+            Grants::All => 3,
+        };
+        self.flags.bits() | (grants << GRANTS_SHIFT)
+    }
+
+    pub(super) fn recall(remembered: u64) -> Self {
+        let grants = match remembered >> GRANTS_SHIFT {
+            3 => Grants::All,
+            2 => Grants::Inodes,
+            _ => Grants::Nothing,
+        };
+        let flags = Init::from_bits_truncate(remembered & ((1 << GRANTS_SHIFT) - 1));
+        Self { flags, grants }
+    }
+}
+
 /// Flags that are taken when the kernel offers them.
 ///
 /// Not among them: `WRITEBACK_CACHE` (the kernel would trust its own size and mtime over the

@@ -19,6 +19,11 @@ impl Kept {
     pub(super) fn new(rest: Duration) -> Self {
         Self { known: Known::default(), linking: Linking::default(), names: Names::new(rest) }
     }
+
+    /// Another process told the kernel things before.
+    pub(super) fn inherit(&self) {
+        self.names.state.lock().granted = true;
+    }
 }
 
 /// Whether the kernel keeps names, and may.

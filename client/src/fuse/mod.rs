@@ -51,10 +51,11 @@ mod serve;
 mod session;
 mod unleased;
 
-pub use fs::{Answering, Filesystem};
+pub use device::Queues;
+pub use fs::{Answering, Filesystem, Inherited, InheritedFile};
 pub use init::InitError;
 pub use lease::{Grants, Leases, NoLeases, Stamp};
 pub use mount::MountError;
 pub use notifier::Notifier;
 pub use options::{LockScope, MountOptions};
-pub use serve::{Ended, ServeError, mount_and_serve};
+pub use serve::{Ended, ServeError, mount_and_serve, serve};

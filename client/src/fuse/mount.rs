@@ -60,11 +60,12 @@ pub enum MountError {
 
 /// Mounts, and makes `options.target` the path that it will be unmounted by. A mount that stands on
 /// the same directory, and whose process is gone, is taken away first.
-pub(super) fn mount(options: &mut MountOptions) -> Result<Device, MountError> {
+/// `device` is connected to it, unless the mount helper brings one of its own.
+pub(super) fn mount(options: &mut MountOptions, device: Device) -> Result<Device, MountError> {
     clear_stale(&options.target)?;
     options.target = options.target.canonicalize().map_err(|source| at(&options.target, source))?;
     if rustix::process::geteuid().is_root() {
-        mount_directly(options)
+        mount_directly(options, device)
     } else {
         fusermount::mount(options)
     }
@@ -95,8 +96,7 @@ fn at(target: &Path, source: io::Error) -> MountError {
     MountError::Target { target: target.to_owned(), source }
 }
 
-fn mount_directly(options: &MountOptions) -> Result<Device, MountError> {
-    let device = Device::open().map_err(MountError::Device)?;
+fn mount_directly(options: &MountOptions, device: Device) -> Result<Device, MountError> {
     let allow_other = if options.allow_other { ",allow_other" } else { "" };
     let data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions{allow_other}",

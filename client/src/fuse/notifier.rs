@@ -9,7 +9,9 @@ use nacre_node::tasks::Blocking;
 use parking_lot::{Condvar, Mutex};
 use zerocopy::IntoBytes;
 
-use super::abi::output::{InvalInodeOut, NOTIFY_INC_EPOCH, NOTIFY_INVAL_INODE, OutHeader};
+use super::abi::output::{
+    InvalInodeOut, NOTIFY_INC_EPOCH, NOTIFY_INVAL_INODE, NOTIFY_RESEND, OutHeader,
+};
 use super::device::Transport;
 use super::kept::Kept;
 use super::nodes::Nodes;
@@ -57,6 +59,11 @@ pub(super) fn knows_epochs(queue: &dyn Transport) -> bool {
             false
         }
     }
+}
+
+/// Asks for all requests that another process has read and not answered.
+pub(super) fn resend(queue: &dyn Transport) -> io::Result<()> {
+    notify(queue, NOTIFY_RESEND, &[])
 }
 
 /// A message that answers no request.

@@ -12,6 +12,11 @@ use parking_lot::Mutex;
 pub(super) struct PosixHolders(Mutex<HashSet<(Fid, u64)>>);
 
 impl PosixHolders {
+    /// Those who are known to hold some.
+    pub(super) fn of(holders: impl IntoIterator<Item = (Fid, u64)>) -> Self {
+        Self(Mutex::new(holders.into_iter().collect()))
+    }
+
     /// To be called before the lock is asked for: it may be had though the answer is lost.
     pub(super) fn may_hold(&self, fid: Fid, owner: u64) {
         self.0.lock().insert((fid, owner));

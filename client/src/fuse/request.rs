@@ -76,6 +76,55 @@ pub(super) enum Op {
     Destroy,
 }
 
+impl Op {
+    /// Whether doing it twice is not the same as doing it once, or leaves something open.
+    pub(super) fn leaves_traces(&self) -> bool {
+        match self {
+            Self::Write(args) => {
+                let appends = args.flags.cast_signed() & libc::O_APPEND != 0;
+                appends && args.write_flags & flags::WRITE_CACHE == 0
+            }
+            Self::Setattr(_)
+            | Self::Symlink { .. }
+            | Self::Mknod(..)
+            | Self::Mkdir(..)
+            | Self::Unlink(_)
+            | Self::Rmdir(_)
+            | Self::Rename { .. }
+            | Self::Link { .. }
+            | Self::Open(_)
+            | Self::Create(..)
+            | Self::Tmpfile(_)
+            | Self::Setxattr { .. }
+            | Self::Removexattr { .. } => true,
+            Self::Lookup(_)
+            | Self::Forget(_)
+            | Self::Getattr
+            | Self::Statx
+            | Self::Readlink
+            | Self::Read(_)
+            | Self::Flush(_)
+            | Self::Release(_)
+            | Self::Fsync(_)
+            | Self::Fallocate(_)
+            | Self::Lseek(_)
+            | Self::CopyFileRange { .. }
+            | Self::Opendir
+            | Self::Readdir { .. }
+            | Self::Releasedir(_)
+            | Self::Fsyncdir
+            | Self::Statfs
+            | Self::Syncfs
+            | Self::Getxattr { .. }
+            | Self::Listxattr { .. }
+            | Self::Getlk(_)
+            | Self::Setlk { .. }
+            | Self::Interrupt { .. }
+            | Self::Destroy => false,
+        }
+    }
+}
+
 /// Decodes `message`, one read of the device. `None`: too short to tell whom to answer.
 pub(super) fn decode(message: &[u8], negotiated: Init) -> Option<Request> {
     let mut cursor = Cursor::new(message);

@@ -6,13 +6,15 @@ use std::time::Duration;
 use nacre_node::Scope;
 use nacre_node::tasks::Blocking;
 
+use super::abi::flags::Init;
 use super::buffer::BufferPool;
 use super::channel::Readers;
-use super::device::{Closed, Device, Transport};
+use super::device::{Closed, Device, Queues, Transport};
 use super::fs::Filesystem;
-use super::init::{InitError, handshake};
+use super::init::{InitError, Negotiated, handshake};
 use super::lease::Grants;
 use super::mount::{self, MountError, Unmounted};
+use super::notifier;
 use super::options::MountOptions;
 use super::readahead;
 use super::session::Session;
@@ -59,6 +61,8 @@ pub enum Ended {
     Busy,
     /// Somebody ended the connection by force.
     Aborted,
+    /// Another process serves it from now on.
+    HandedOver,
 }
 
 /// Mounts `fs` and serves it until it is unmounted, or until `stop` stops, upon which it is
@@ -72,39 +76,109 @@ pub enum Ended {
 /// Not safe: the mount would stand without anybody to serve it.
 pub async fn mount_and_serve<F: Filesystem>(
     fs: F,
-    mut options: MountOptions,
+    options: MountOptions,
     stop: Scope,
+    ready: impl FnOnce() + Send,
+) -> Result<Ended, ServeError> {
+    let queues = Queues::open().map_err(MountError::Device)?;
+    serve(fs, options, queues, stop, Scope::new(), ready).await
+}
+
+/// The same by queues that somebody else keeps open too. If another process has served the mount
+/// by them before, this one goes on with it: what that had not answered comes again.
+///
+/// When `leave` stops, the requests that were begun are answered, and what comes then is left to
+/// the next process.
+///
+/// # Cancel safety
+/// Not safe: the mount would stand without anybody to serve it.
+pub async fn serve<F: Filesystem>(
+    fs: F,
+    options: MountOptions,
+    queues: Queues,
+    stop: Scope,
+    leave: Scope,
     ready: impl FnOnce() + Send,
 ) -> Result<Ended, ServeError> {
     let blocking = Blocking::threads(BLOCKING_CALLS);
     let pool = BufferPool::default();
-    let grants = fs.grants();
-    let buffers = pool.clone();
-    let (device, negotiated, options) = blocking
-        .run(move || {
-            let device = mount::mount(&mut options)?;
-            let negotiated = handshake(&device, &buffers, options.locks, grants)?;
-            Ok::<_, ServeError>((device, negotiated, options))
-        })
-        .await?;
+    let remembered = fs.remembered();
+    let (devices, negotiated, options) = match remembered {
+        Some(agreed) => (queues.into_devices(), Negotiated::recall(agreed), options),
+        None => connect(&fs, &blocking, &pool, options, queues).await?,
+    };
     let requests = Scope::new();
-    let device = Arc::new(device);
-    let queue: Weak<dyn Transport> = Arc::<Device>::downgrade(&device);
-    let session = Arc::new(Session::new(fs, negotiated, options.locks, (queue, requests.clone())));
+    let devices: Vec<_> = devices.into_iter().map(Arc::new).collect();
+    let queue: Weak<dyn Transport> = match devices.first() {
+        Some(first) => Arc::<Device>::downgrade(first),
+        None => Weak::<Device>::new(),
+    };
+    let session =
+        Arc::new(Session::new(fs, negotiated, options.locks, (queue.clone(), requests.clone())));
     keep_unleased_pages_short(&session, &requests);
+    if remembered.is_some() {
+        ask_again(&queue);
+    }
     let mut readers =
-        Readers::start(device, session, pool, requests.clone()).map_err(ServeError::Start)?;
-    tune(&blocking, &options).await;
+        Readers::start(devices, session, pool, requests.clone()).map_err(ServeError::Start)?;
+    if remembered.is_none() {
+        tune(&blocking, &options).await;
+    }
     ready();
     let ended = tokio::select! {
         end = readers.ended() => ended(end),
         () = stop.stopped() => unmount(&blocking, &options, &mut readers).await,
+        () = leave.stopped() => {
+            readers.leave();
+            Ok(Ended::HandedOver)
+        }
     };
     // Unlimited only in theory: a lock that is waited for, in a mount that is still busy.
     let finished = tokio::time::timeout(BUSY_GRACE, requests.join()).await;
     match (finished, ended) {
         (Err(_), Ok(Ended::Unmounted)) => Ok(Ended::Busy),
         (_, ended) => ended,
+    }
+}
+
+/// Mounts, agrees with the kernel, and connects all queues.
+async fn connect<F: Filesystem>(
+    fs: &F,
+    blocking: &Blocking,
+    pool: &BufferPool,
+    mut options: MountOptions,
+    queues: Queues,
+) -> Result<(Vec<Device>, Negotiated, MountOptions), ServeError> {
+    let (grants, buffers) = (fs.grants(), pool.clone());
+    let connected = blocking.run(move || {
+        let mut devices = queues.into_devices();
+        let first = match devices.pop() {
+            Some(device) => device,
+            None => Device::open().map_err(MountError::Device)?,
+        };
+        let first = mount::mount(&mut options, first)?;
+        let negotiated = handshake(&first, &buffers, options.locks, grants)?;
+        for device in &devices {
+            device.join(&first).map_err(ServeError::Start)?;
+        }
+        devices.push(first);
+        Ok::<_, ServeError>((devices, negotiated, options))
+    });
+    let (devices, negotiated, options) = connected.await?;
+    if negotiated.flags.contains(Init::HAS_RESEND) {
+        fs.remember(negotiated.remembered());
+    } else {
+        tracing::info!("the kernel sends nothing again: the mount ends with this process");
+    }
+    Ok((devices, negotiated, options))
+}
+
+/// For what the process before has read and not answered. Before anything is read here, for that
+/// would come again too.
+fn ask_again(queue: &Weak<dyn Transport>) {
+    let Some(queue) = queue.upgrade() else { return };
+    if let Err(error) = notifier::resend(&*queue) {
+        tracing::error!(%error, "requests that another process had read are lost");
     }
 }
 

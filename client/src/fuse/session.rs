@@ -1,10 +1,12 @@
 //! One mount: what all its requests share.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use nacre_model::{Errno, Fid};
 use nacre_node::Scope;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::abi::flags::RELEASE_FLOCK_UNLOCK;
@@ -13,7 +15,7 @@ use super::answer::Answer;
 use super::device::Transport;
 use super::dirstream::DirStream;
 use super::flock_closes::{FlockClose, FlockCloses};
-use super::fs::Filesystem;
+use super::fs::{Filesystem, Inherited};
 use super::handles::Handles;
 use super::init::Negotiated;
 use super::interrupt::{Interruptible, Interrupts};
@@ -26,6 +28,7 @@ use super::options::LockScope;
 use super::posix_holders::PosixHolders;
 use super::request::Op;
 use super::unleased::Unleased;
+use crate::journal::RESENT;
 use crate::types::Caller;
 
 /// One mount.
@@ -45,6 +48,8 @@ pub(super) struct Session<F: Filesystem> {
     pub(super) kept: Arc<Kept>,
     pub(super) unleased: Unleased,
     pub(super) kernel: Notifier,
+    /// Files that another process has opened, by the requests that it did so for.
+    unanswered: Mutex<HashMap<u64, (u64, Fid)>>,
     /// Of what goes on beside the requests.
     scope: Scope,
 }
@@ -58,6 +63,8 @@ pub(super) struct Call {
     pub(super) caller: Caller,
     /// For requests that a signal may cut short.
     pub(super) interrupt: Option<Interruptible>,
+    /// A file that another process has opened for the same request: handle and inode.
+    pub(super) unanswered: Option<(u64, Fid)>,
     /// For the close of a file that has a flock.
     pub(super) flock_close: Option<FlockClose>,
 }
@@ -73,19 +80,38 @@ impl<F: Filesystem> Session<F> {
         let kept = Arc::new(Kept::new(fs.names_rest()));
         let epochs = negotiated.grants == Grants::All;
         let kernel = Notifier::new(queue, nodes, Arc::clone(&kept), epochs);
+        let Inherited { files: open, posix_holders, doubtful, names_stand } = fs.inherited();
+        let (files, unleased) = (Handles::default(), Unleased::default());
+        let dirs = Handles::starting_at(fs.first_number());
+        let mut unanswered = HashMap::new();
+        for one in open {
+            files.insert_as(one.number, one.file);
+            unanswered.insert(one.request, (one.number, one.fid));
+        }
+        for fid in doubtful {
+            unleased.mark(fid);
+        }
+        if fs.remembered().is_some() {
+            kept.inherit();
+        }
         fs.attach(kernel.clone());
+        if !names_stand {
+            let kernel = kernel.clone();
+            scope.spawn_light(&Handle::current(), async move { kernel.inval_names().await });
+        }
         Self {
             fs,
             nodes,
             kept,
-            unleased: Unleased::default(),
+            unleased,
+            unanswered: Mutex::new(unanswered),
             kernel,
             scope,
             grants: negotiated.grants,
-            files: Handles::default(),
-            dirs: Handles::default(),
+            files,
+            dirs,
             interrupts: Interrupts::default(),
-            posix_holders: PosixHolders::default(),
+            posix_holders: PosixHolders::of(posix_holders),
             flock_closes: FlockCloses::default(),
             locks,
             negotiated,
@@ -96,10 +122,13 @@ impl<F: Filesystem> Session<F> {
     pub(super) fn call(&self, header: &InHeader, op: &Op) -> Call {
         let fid = self.nodes.fid(header.nodeid);
         let waits = matches!(op, Op::Setlk { wait: true, .. });
+        let again = header.unique & RESENT != 0;
+        let number = header.unique & !RESENT;
         let drops_flock = matches!(op, Op::Release(args)
             if args.release_flags & RELEASE_FLOCK_UNLOCK != 0 && self.locks == LockScope::Cluster);
         Call {
             fid,
+            unanswered: again.then(|| self.unanswered.lock().remove(&number)).flatten(),
             flock_close: drops_flock.then(|| self.flock_closes.begin(fid)),
             caller: Caller { uid: header.uid, gid: header.gid },
             interrupt: waits.then(|| self.interrupts.begin(header.unique)),
@@ -175,7 +204,6 @@ impl<F: Filesystem> Session<F> {
             Op::Read(args) => self.read(&call, &args).await,
             Op::Write(args) => self.write(&call, &args, data).await,
             Op::Flush(args) => self.flush(&call, &args).await,
-            Op::Release(args) => self.release(&call, &args).await,
             Op::Fsync(args) => self.fsync(&args).await,
             Op::Fallocate(args) => self.fallocate(&call, &args).await,
             Op::Lseek(args) => self.lseek(&args).await,
@@ -192,6 +220,7 @@ impl<F: Filesystem> Session<F> {
             Op::Setlk { args, .. } => self.setlk(call, &args).await,
             // Taken care of where they are read.
             Op::Opendir
+            | Op::Release(_)
             | Op::Releasedir(_)
             | Op::Forget(_)
             | Op::Interrupt { .. }

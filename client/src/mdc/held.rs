@@ -40,6 +40,10 @@ impl Held {
         self.handles.insert(handle, Handle { fid, write, told });
     }
 
+    pub(super) fn knows(&self, handle: u64) -> bool {
+        self.handles.contains_key(&handle)
+    }
+
     /// The file is closed here. True if the server must be told, and [`Held::gone`] called then.
     pub(crate) fn closed(&mut self, handle: u64) -> bool {
         let Some(open) = self.handles.get_mut(&handle) else { return false };

@@ -4,10 +4,12 @@
 //! A change takes a slot and an xid and keeps both until it is answered, however often it must be
 //! sent. The one who waits may give up, the slot may not: the change then goes on by itself.
 
+mod estate;
 mod handover;
 mod held;
 mod session;
 mod slots;
+mod traced;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -25,16 +27,18 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::{Response, Status};
 
+pub(crate) use estate::Estate;
 pub(crate) use held::{Told, wire_lock};
 pub(crate) use session::Session;
 
 use crate::cache::{Cache, Effect, Event, Recalls};
+use crate::journal::{Journal, Record};
 use crate::types::Caller;
 use crate::{ClientConfig, ClientError, Result};
 use handover::Handover;
 use held::Held;
 use session::Waiters;
-use slots::Slot;
+use traced::Taken;
 
 /// One attempt is given up after this and made again: its connection may hang.
 const ATTEMPT: Duration = Duration::from_secs(20);
@@ -72,6 +76,10 @@ pub(crate) struct Mdc {
     /// The session is being closed: that it ends is no eviction.
     leaving: AtomicBool,
     evictions: AtomicU64,
+    pub(super) journal: Journal,
+    /// The session is another process's, and was not taken over yet.
+    inherits: AtomicBool,
+    estate: Mutex<Estate>,
     next_handle: AtomicU64,
     next_cookie: AtomicU64,
 }
@@ -116,19 +124,25 @@ impl Mdc {
         config: &ClientConfig,
         peers: Peers,
         cache: Arc<Cache>,
+        before: &[Record],
     ) -> Result<(Arc<Self>, Recalls)> {
         let (events, recalls) = mpsc::channel(EVENTS);
+        let journal = config.journal.clone();
+        let (header, inherited) = (journal.header(), journal.inherited());
+        let uuid = header.map(|header| uuid::Uuid::from_u128(header.uuid).to_string());
+        let incarnation = inherited.map_or(1, |header| header.incarnation.max(1));
+        let first = journal.first_number().saturating_add(1);
         let mdc = Arc::new(Self {
             peers,
             scope: config.scope.clone(),
             fsname: config.fsname.clone(),
-            client_uuid: config.client_uuid.clone(),
+            client_uuid: uuid.unwrap_or_else(|| config.client_uuid.clone()),
             hostname: config.hostname.clone(),
             deadline: config.mds_deadline,
-            incarnation: AtomicU64::new(1),
+            incarnation: AtomicU64::new(incarnation),
             session: RwLock::new(Arc::new(Session::none())),
             reopening: tokio::sync::Mutex::new(()),
-            held: Mutex::default(),
+            held: Mutex::new(estate::open_files(before)),
             cache,
             leases: config.leases,
             events,
@@ -139,8 +153,11 @@ impl Mdc {
             answered: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             evictions: AtomicU64::new(0),
-            next_handle: AtomicU64::new(1),
-            next_cookie: AtomicU64::new(1),
+            journal,
+            inherits: AtomicBool::new(inherited.is_some()),
+            estate: Mutex::default(),
+            next_handle: AtomicU64::new(first),
+            next_cookie: AtomicU64::new(first),
         });
         let until = Instant::now() + config.connect_deadline;
         while let Err(error) = mdc.reopen().await {
@@ -151,6 +168,13 @@ impl Mdc {
                     role: "mds",
                     addresses: mdc.address(),
                 });
+            }
+            if let ClientError::Mds { source, .. } = &error
+                && source.errno == Errno::ESTALE
+                && mdc.inherits.swap(false, Ordering::AcqRel)
+            {
+                mdc.evicted(&source.message);
+                continue;
             }
             mdc.note_silence(&error.to_string());
             tokio::time::sleep(PAUSE_MAX).await;
@@ -324,10 +348,10 @@ impl Mdc {
         let until = started + self.deadline;
         let silent = ClientError::MdsSilent { op: op_name };
         let session = self.session();
-        let Ok(slot) = tokio::time::timeout_at(until, session.slots.take()).await else {
+        let Some(taken) = traced::take(&session.slots, &op, until).await else {
             return Err(silent);
         };
-        let work = Arc::clone(self).carry_out(op_name, session, slot, caller, sync, op);
+        let work = Arc::clone(self).carry_out(op_name, session, taken, caller, sync, op);
         let work = Handover::new(&self.scope, work);
         let result = tokio::time::timeout_at(until, work).await.unwrap_or(Err(silent));
         crate::metrics::mds_call(op_name, started.elapsed(), &result);
@@ -338,15 +362,15 @@ impl Mdc {
         self: Arc<Self>,
         op_name: &'static str,
         session: Arc<Session>,
-        slot: Slot,
+        taken: Taken,
         caller: Caller,
         sync: bool,
         op: v1::change_request::Op,
     ) -> Result<Changed> {
         let request = v1::ChangeRequest {
             session: session.id,
-            slot: slot.index,
-            xid: slot.xid,
+            slot: taken.slot.index,
+            xid: taken.slot.xid,
             uid: caller.uid,
             gid: caller.gid,
             sync,
@@ -359,7 +383,7 @@ impl Mdc {
             async move { mds.change(request).await }
         };
         let response = self.persist(op_name, session, None, send).await?;
-        drop(slot);
+        taken.answered();
         let directories = response.directories.into_iter().map(Attr::try_from);
         Ok(Changed {
             attr: response.attr.map(TryInto::try_into).transpose()?,

@@ -17,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Mdc;
 use super::slots::Slots;
 use crate::cache::Event as CacheEvent;
+use crate::journal::Record;
 use crate::{ClientError, Result};
 
 const BEAT: Duration = Duration::from_secs(1);
@@ -44,9 +45,16 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Nobody asks again for what the process before has noted: its slot is free.
+    pub(crate) fn give_up(&self, record: &Record) {
+        if let Record::Change { slot, xid, .. } = record {
+            drop(self.slots.again(*slot, *xid));
+        }
+    }
+
     /// Before the first one.
     pub(super) fn none() -> Self {
-        let slots = Slots::new(1);
+        let slots = Slots::new(1, 0, BTreeMap::new());
         Self { id: 0, root: Fid::ROOT, inline_max: 0, slots, boot_id: 0, lease: Duration::ZERO }
     }
 }
@@ -102,6 +110,7 @@ impl Mdc {
 
     async fn reopen_locked(&self) -> Result<()> {
         let leases_held = self.cache.claims();
+        let inherits = self.inherits.load(Ordering::Acquire);
         let request = {
             let held = self.held.lock();
             v1::OpenSessionRequest {
@@ -113,6 +122,7 @@ impl Mdc {
                 locks: held.wire_locks(),
                 leases: self.leases,
                 leases_held,
+                inherits,
             }
         };
         let mut mds = self.peers.mds()?;
@@ -124,19 +134,28 @@ impl Mdc {
             .map_err(|status| ClientError::Mds { op, source: from_status(&status) })?
             .into_inner();
         let root = nacre_proto::convert::required("root", response.root)?.into();
+        let incarnation = self.incarnation.load(Ordering::Acquire);
         let mut session = self.session.write();
         let same = session.id == response.session;
-        if !same {
+        if !same && !inherits {
             let lost = self.cache.begin(response.session);
             self.lost(lost);
         }
+        let left = if inherits { self.take_over(&response)? } else { BTreeMap::new() };
+        self.journal.change_header(|header| {
+            (header.boot, header.incarnation) = (response.mds_boot_id, incarnation);
+        });
         if same && session.boot_id == response.mds_boot_id {
             drop(session);
             self.confirmed(begun);
             return Ok(());
         }
         self.session_id.store(response.session, Ordering::Release);
-        let slots = if same { Arc::clone(&session.slots) } else { Slots::new(response.slots) };
+        let slots = if same {
+            Arc::clone(&session.slots)
+        } else {
+            Slots::new(response.slots, self.journal.first_number(), left)
+        };
         *session = Arc::new(Session {
             id: response.session,
             root,
@@ -249,7 +268,7 @@ impl Mdc {
         Ok(())
     }
 
-    fn evicted(&self, reason: &str) {
+    pub(super) fn evicted(&self, reason: &str) {
         if self.leaving.load(Ordering::Acquire) {
             return;
         }

@@ -272,6 +272,16 @@ impl LeaseTable {
         self.contention.prune(now);
     }
 
+    /// Everything that the session holds.
+    pub fn of_session(&self, session: u64) -> Vec<(Fid, Lease)> {
+        let fids = self.sessions.get(&session).into_iter().flat_map(|owner| &owner.fids);
+        let lease = |fid: &Fid| {
+            let holder = self.holders_of(*fid).iter().find(|holder| holder.session == session);
+            holder.map(|holder| (*fid, holder.lease))
+        };
+        fids.filter_map(lease).collect()
+    }
+
     /// What the session holds of the inode.
     pub fn held(&self, session: u64, fid: Fid) -> Option<Mode> {
         let holder = self.holders_of(fid).iter().find(|holder| holder.session == session);

@@ -46,6 +46,12 @@ impl FileLocks {
         self.held.range(all).map(|(_, locks)| locks.len()).sum()
     }
 
+    /// What the session holds.
+    pub(super) fn held(&self, session: u64) -> impl Iterator<Item = &Lock> {
+        let all = Owner { session, owner: 0 }..=Owner { session, owner: u64::MAX };
+        self.held.range(all).flat_map(|(_, locks)| locks.values())
+    }
+
     /// Whether the session holds, or waits for, anything.
     pub(super) fn has(&self, session: u64) -> bool {
         self.held_count(session) > 0

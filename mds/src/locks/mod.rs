@@ -262,6 +262,22 @@ impl LockTable {
         keys.into_iter().flat_map(|key| self.promote(key)).collect()
     }
 
+    /// What a session holds.
+    pub fn held(&self, session: u64) -> Vec<Lock> {
+        let files = self.sessions.get(&session).into_iter().flat_map(|mine| &mine.files);
+        let files = files.filter_map(|key| self.files.get(key));
+        files.flat_map(|file| file.held(session)).copied().collect()
+    }
+
+    /// Takes all requests of a session back that wait.
+    pub fn stop_waiting(&mut self, session: u64) {
+        let waiting = self.sessions.get(&session).into_iter().flat_map(|mine| mine.waiting.keys());
+        let cookies: Vec<u64> = waiting.copied().collect();
+        for cookie in cookies {
+            self.cancel(session, cookie);
+        }
+    }
+
     /// Forgets a session with all it holds and waits for.
     pub fn end_session(&mut self, session: u64) -> Vec<Grant> {
         let Some(mine) = self.sessions.remove(&session) else { return Vec::new() };

@@ -42,7 +42,7 @@ pub(super) fn from_wire(
     Ok((Lock { fid, kind, owner, mode, start, end, pid: wire.pid }, unlock))
 }
 
-fn to_wire(lock: &Lock) -> v1::HeldLock {
+pub(super) fn to_wire(lock: &Lock) -> v1::HeldLock {
     let kind = match lock.kind {
         LockKind::Posix => v1::LockKind::Posix,
         LockKind::Flock => v1::LockKind::Flock,

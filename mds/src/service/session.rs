@@ -45,7 +45,7 @@ pub(super) async fn open(
         None => None,
     };
     let returns = before.is_some_and(|(_, incarnation)| incarnation == request.incarnation);
-    if claims > 0 && !returns {
+    if (claims > 0 || request.inherits) && !returns {
         return Err(SessionError::Evicted(uuid).into());
     }
     if let Some((old, incarnation)) = before
@@ -79,7 +79,11 @@ pub(super) async fn open(
     tracing::info!(session, returns, "session open");
     // The last to come back ends the waiting of all.
     evict::tick(&shared);
+    let estate = if request.inherits { inherit(&shared, session) } else { Estate::default() };
     Ok(v1::OpenSessionResponse {
+        handles: estate.handles,
+        locks: estate.locks,
+        leases_held: estate.leases,
         session,
         mds_boot_id: shared.boot_id,
         lease_ms: u32::try_from(shared.lease.as_millis()).unwrap_or(u32::MAX),
@@ -87,6 +91,31 @@ pub(super) async fn open(
         slots: SLOTS,
         inline_max: shared.inline_max,
     })
+}
+
+/// What a session holds, for the process that goes on with it.
+#[derive(Default)]
+struct Estate {
+    handles: Vec<u64>,
+    locks: Vec<v1::HeldLock>,
+    leases: Vec<v1::HeldLease>,
+}
+
+/// Whoever waited for a lock is gone with the process before, or will ask again.
+fn inherit(shared: &Shared, session: u64) -> Estate {
+    let locks = {
+        let mut table = shared.locks.lock();
+        table.stop_waiting(session);
+        table.held(session).iter().map(lock::to_wire).collect()
+    };
+    let handles = shared.opens.lock().handles(session);
+    let leases = shared.leases.lock().of_session(session);
+    let leases = leases.into_iter().map(|(fid, held)| v1::HeldLease {
+        fid: Some(fid.into()),
+        mode: v1::Lease::from(held).mode,
+        number: held.number,
+    });
+    Estate { handles, locks, leases: leases.collect() }
 }
 
 /// Takes back handles and locks. What is gone stays gone: the client learns it when it uses it.

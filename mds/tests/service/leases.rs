@@ -257,7 +257,8 @@ async fn after_a_restart_leases_are_claimed_and_nobody_gets_past_them() {
     let b = Holder::with(server.client_with(opening("b")).await.unwrap()).await;
     let reader = b.client.clone();
     let read = Pending::new(async move { reader.getattr(fid).await });
-    let held = v1::HeldLease { fid: Some(fid.into()), mode: LeaseMode::Exclusive.into() };
+    let held =
+        v1::HeldLease { fid: Some(fid.into()), mode: LeaseMode::Exclusive.into(), number: 0 };
     let back = v1::OpenSessionRequest { leases_held: vec![held], ..opening("a") };
     let mut a = Holder::with(server.client_with(back).await.unwrap()).await;
     let recall = a.recalled().await;

@@ -5,6 +5,7 @@ use nacre_proto::v1;
 use nacre_proto::v1::session_down::Event;
 
 use crate::harness::{Client, PATIENCE, Site, errno, ok, until};
+use crate::holder::opening;
 
 fn whole(fid: Fid, mode: v1::LockMode) -> v1::HeldLock {
     v1::HeldLock {
@@ -103,6 +104,36 @@ async fn a_silent_client_is_evicted_and_what_it_held_goes_to_others() {
     let anew = server.client_with(anew).await.unwrap();
     assert_ne!(anew.session, a.session);
     anew.create("g", 0).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_inherits_a_session_is_told_what_it_holds_and_waits_for_nothing() {
+    let server = Site::new(0).await.start().await;
+    let a = server.client_with(opening("a")).await.unwrap();
+    let b = server.client("b").await;
+    let fid = a.create("f", 7).await.unwrap();
+    let other = b.create("g", 1).await.unwrap();
+    let (own, wanted) = (whole(fid, v1::LockMode::Write), whole(other, v1::LockMode::Write));
+    a.lock(own, None).await.unwrap();
+    b.lock(wanted, None).await.unwrap();
+    assert_eq!(a.lock(wanted, Some(1)).await, Ok(false), "it waits");
+
+    let mut request = v1::OpenSessionRequest { inherits: true, ..opening("a") };
+    request.fsname = "test".into();
+    let estate = ok(a.mds.clone().open_session(request).await).unwrap();
+    assert_eq!((estate.session, &estate.handles[..]), (a.session, &[7][..]));
+    assert_eq!(estate.locks, [own]);
+    let leased = estate.leases_held.iter().find(|lease| lease.fid == Some(fid.into())).unwrap();
+    assert_eq!(leased.mode(), v1::LeaseMode::Exclusive);
+    assert!(leased.number > 0);
+    let unlock = v1::HeldLock { mode: v1::LockMode::Unlock as i32, ..wanted };
+    b.lock(unlock, None).await.unwrap();
+    assert_eq!(b.lock(wanted, None).await, Ok(true), "nobody waits for it any more");
+
+    let nobody = v1::OpenSessionRequest { inherits: true, ..opening("c") };
+    let refused = server.client_with(nobody).await.map(drop).unwrap_err();
+    assert_eq!(refused.errno, Errno::ESTALE);
     server.stop().await;
 }
 

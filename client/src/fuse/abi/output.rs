@@ -164,6 +164,9 @@ wire! {
 
 /// `FUSE_NOTIFY_INVAL_INODE`.
 pub(crate) const NOTIFY_INVAL_INODE: i32 = 2;
+/// `FUSE_NOTIFY_RESEND`: all requests that were read and not answered are to be sent again, with a
+/// bit of their number set.
+pub(crate) const NOTIFY_RESEND: i32 = 7;
 /// `FUSE_NOTIFY_INC_EPOCH`: all names that were looked up before are to be looked up again.
 pub(crate) const NOTIFY_INC_EPOCH: i32 = 8;
 

@@ -34,7 +34,7 @@ impl<F: Filesystem> Session<F> {
         plus: bool,
     ) -> Result<Answer, Errno> {
         let (dir, at, bytes_max) = (call.fid, args.offset, args.size);
-        let stream = self.dirs.get(args.fh)?;
+        let stream = self.dirs.get_or(args.fh, DirStream::default);
         let (window, stream) = if plus {
             (Window::with_attrs(&self.fs, dir, cookie(at), bytes_max).await?, None)
         } else {

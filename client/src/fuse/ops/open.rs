@@ -1,5 +1,7 @@
 //! Opening and closing files.
 
+use std::sync::Arc;
+
 use nacre_model::attr::PERM_MASK;
 use nacre_model::{Attr, Errno, Name};
 
@@ -35,7 +37,12 @@ fn open_flags(bits: u32) -> OpenFlags {
 
 impl<F: Filesystem> Session<F> {
     fn handle(&self, file: F::File, flags: OpenFlags) -> Handle {
-        Handle { fh: self.files.insert(file), direct: flags.contains(OpenFlags::DIRECT) }
+        let direct = flags.contains(OpenFlags::DIRECT);
+        let Some(fh) = self.fs.number(&file) else {
+            return Handle { fh: self.files.insert(file), direct };
+        };
+        self.files.insert_as(fh, file);
+        Handle { fh, direct }
     }
 
     pub(in super::super) async fn open(
@@ -43,6 +50,7 @@ impl<F: Filesystem> Session<F> {
         call: &Call,
         args: &wire::OpenIn,
     ) -> Result<Answer, Errno> {
+        self.close_unanswered(call).await;
         let flags = open_flags(args.flags) - OpenFlags::EXCLUSIVE;
         if flags.contains(OpenFlags::TRUNCATE) {
             // When it is open the kernel takes it to be empty.
@@ -65,6 +73,23 @@ impl<F: Filesystem> Session<F> {
         }
     }
 
+    /// Another process has opened the file for the same request, and could not say so any more.
+    async fn close_unanswered(&self, call: &Call) {
+        let Some((fh, fid)) = call.unanswered else { return };
+        if let Some(file) = self.closing(fh)
+            && let Err(errno) = self.fs.release(&file).await
+        {
+            tracing::warn!(%fid, %errno, "a file that was opened twice is not closed");
+        }
+    }
+
+    /// Takes a file out that the kernel will not name again, before the kernel is answered.
+    pub(in super::super) fn closing(&self, fh: u64) -> Option<Arc<F::File>> {
+        let file = self.files.remove(fh)?;
+        self.fs.closes(&file);
+        Some(file)
+    }
+
     /// The answer to CREATE and TMPFILE.
     fn created(&self, call: &Call, (attr, file): (Attr, F::File), flags: OpenFlags) -> Answer {
         self.changed(&[call.fid]);
@@ -77,6 +102,7 @@ impl<F: Filesystem> Session<F> {
         args: &wire::CreateIn,
         name: Name,
     ) -> Result<Answer, Errno> {
+        self.close_unanswered(call).await;
         let flags = open_flags(args.flags);
         let made = self.fs.create_open(call.caller, call.fid, &name, node(args), flags).await?;
         Ok(self.created(call, made, flags))
@@ -88,6 +114,12 @@ impl<F: Filesystem> Session<F> {
         args: &wire::CreateIn,
     ) -> Result<Answer, Errno> {
         let flags = open_flags(args.flags);
+        if let Some((fh, fid)) = call.unanswered {
+            // It has no name: closed, it would be gone.
+            let attr = self.fs.getattr(fid).await?;
+            let file = Handle { fh, direct: flags.contains(OpenFlags::DIRECT) };
+            return Ok(Answer::Created { dir: call.fid, attr, file });
+        }
         let made = self.fs.tmpfile(call.caller, call.fid, node(args), flags).await?;
         Ok(self.created(call, made, flags))
     }
@@ -114,8 +146,8 @@ impl<F: Filesystem> Session<F> {
         &self,
         call: &Call,
         args: &wire::ReleaseIn,
+        file: Option<Arc<F::File>>,
     ) -> Result<Answer, Errno> {
-        let Some(file) = self.files.remove(args.fh) else { return Err(Errno::EBADF) };
         if call.flock_close.is_some() {
             let owner = LockOwner { owner: args.lock_owner, pid: 0 };
             let end = i64::MAX.cast_unsigned();
@@ -124,7 +156,10 @@ impl<F: Filesystem> Session<F> {
                 tracing::warn!(fid = %call.fid, %errno, "flock not released at close");
             }
         }
-        self.fs.release(&file).await?;
+        // None: the process before has closed it, and could not say so any more.
+        if let Some(file) = file {
+            self.fs.release(&file).await?;
+        }
         Ok(Answer::empty())
     }
 }
