@@ -47,7 +47,8 @@ fn released_files_come_back_when_they_are_used() {
     let (mount, s3) = (dir.mount(), dir.status()["s3"].clone());
     assert!(s3["endpoint"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{s3}");
     let folder = mount.join("data set");
-    text(&lfs(&["mkdir", "-S", "64K", "-c", "-1"], &folder));
+    fs::create_dir(&folder).unwrap();
+    text(&lfs(&["setstripe", "-S", "64K", "-c", "-1"], &folder));
     // Empty, in the inode, on objects, of several pieces.
     let sizes = [0, 5, 16 << 10, 70_000, (8 << 20) + 1, 20 << 20];
     let files: Vec<_> = (0..).zip(sizes).map(|(seed, len)| (seed, len)).collect();

@@ -45,12 +45,16 @@ enum JobError {
     /// The coordinator's answer makes no sense.
     #[error(transparent)]
     Message(#[from] nacre_proto::convert::BadMessage),
+    /// The bytes could not be moved.
     #[error(transparent)]
     Move(#[from] MoveError),
+    /// S3 was asked something else, and did not do its part.
     #[error(transparent)]
     S3(#[from] S3Error),
+    /// The bucket cannot be used.
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    /// The file's attributes do not fit an object.
     #[error(transparent)]
     Meta(#[from] MetaError),
     /// The archive has a copy of another length.
