@@ -141,11 +141,8 @@ impl Client {
         }
         let inode =
             handle.map(|file| Arc::clone(&file.inode)).or_else(|| self.inner.inodes.get(fid));
-        if set.size.is_some_and(|size| size > 0) && self.is_released(fid, inode.as_ref()).await? {
-            self.restore(fid).await?;
-            if let Some(inode) = &inode {
-                self.refresh_layout(inode).await?;
-            }
+        if set.size.is_some_and(|size| size > 0) {
+            self.bring_back(fid, inode.as_ref()).await?;
         }
         let Some(inode) = inode else {
             let attr = self.send_setattr(caller, fid, set).await?.attr()?;
@@ -211,10 +208,12 @@ impl Client {
         Ok(attr)
     }
 
-    async fn is_released(&self, fid: Fid, inode: Option<&Arc<Inode>>) -> Result<bool> {
+    /// What a truncation leaves must be here.
+    async fn bring_back(&self, fid: Fid, inode: Option<&Arc<Inode>>) -> Result<()> {
         match inode {
-            Some(inode) => Ok(inode.state.lock().attr.released),
-            None => Ok(self.getattr(fid).await?.released),
+            Some(inode) => self.make_resident(inode).await,
+            None if self.getattr(fid).await?.released => self.restore(fid).await,
+            None => Ok(()),
         }
     }
 

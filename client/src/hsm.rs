@@ -42,7 +42,7 @@ impl Client {
             archive_id: 0,
             wait_ms: WAIT_MS,
         });
-        while self.hsm_request(Caller::default(), fid, restore.clone()).await? {}
+        while self.hsm_request(Caller::default(), fid, restore).await? {}
         Ok(())
     }
 
@@ -60,7 +60,7 @@ impl Client {
                 session: session.id,
                 fid: Some(fid.into()),
                 uid: caller.uid,
-                op: Some(asked.clone()),
+                op: Some(asked),
             };
             async move { mds.hsm_request(request).await }
         });

@@ -9,7 +9,6 @@ pub mod status;
 #[expect(
     missing_docs,
     clippy::pedantic,
-    clippy::large_enum_variant,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     reason = "generated code"

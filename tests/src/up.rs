@@ -8,14 +8,21 @@ use serde_json::Value;
 use crate::binary;
 
 /// A cluster's folder; what runs in it is stopped at the end.
+#[derive(Debug)]
 pub struct Dir {
     temporary: tempfile::TempDir,
+}
+
+impl Default for Dir {
+    fn default() -> Self {
+        Self { temporary: tempfile::tempdir().expect("a temporary folder") }
+    }
 }
 
 impl Dir {
     /// A fresh one.
     pub fn new() -> Self {
-        Self { temporary: tempfile::tempdir().expect("a temporary folder") }
+        Self::default()
     }
 
     /// With a space, which every path of a cluster must bear.

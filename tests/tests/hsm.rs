@@ -51,7 +51,7 @@ fn released_files_come_back_when_they_are_used() {
     text(&lfs(&["setstripe", "-S", "64K", "-c", "-1"], &folder));
     // Empty, in the inode, on objects, of several pieces.
     let sizes = [0, 5, 16 << 10, 70_000, (8 << 20) + 1, 20 << 20];
-    let files: Vec<_> = (0..).zip(sizes).map(|(seed, len)| (seed, len)).collect();
+    let files: Vec<_> = (0..).zip(sizes).collect();
     for (seed, len) in &files {
         let path = folder.join(len.to_string());
         fs::write(&path, pattern(*len, *seed)).unwrap();

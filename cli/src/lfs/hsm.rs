@@ -1,5 +1,6 @@
 //! `lfs hsm_*`: what the archive has to do with files.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -106,7 +107,7 @@ fn show(doc: &HsmDoc) -> String {
         line.push_str(word);
     }
     if doc.archive_id != 0 {
-        line.push_str(&format!(", archive_id:{}", doc.archive_id));
+        let _ = write!(line, ", archive_id:{}", doc.archive_id);
     }
     line
 }
@@ -181,10 +182,10 @@ fn request(args: &RequestArgs, wish: &HsmWish) -> Result<(), LfsError> {
     }
     let mut result = Ok(());
     for path in &files {
-        if let Err(error) = ask(path, wish) {
-            if let Err(before) = std::mem::replace(&mut result, Err(error)) {
-                eprintln!("lfs: {before}");
-            }
+        if let Err(error) = ask(path, wish)
+            && let Err(before) = std::mem::replace(&mut result, Err(error))
+        {
+            eprintln!("lfs: {before}");
         }
     }
     result

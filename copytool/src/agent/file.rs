@@ -19,12 +19,15 @@ pub(super) struct Archived<'a> {
 
 impl Source for Archived<'_> {
     async fn read_at(&self, offset: u64, bytes: u64) -> io::Result<Bytes> {
-        let segments = self.client.read(&self.file, offset, bytes).await.map_err(as_io)?;
+        let segments = self.client.read(&self.file, offset, bytes).await;
+        let segments = segments.map_err(|error| as_io(&error))?;
         if let [only] = segments.as_slice() {
             return Ok(only.clone());
         }
         let mut joined = BytesMut::with_capacity(segments.iter().map(Bytes::len).sum());
-        segments.iter().for_each(|segment| joined.extend_from_slice(segment));
+        for segment in &segments {
+            joined.extend_from_slice(segment);
+        }
         Ok(joined.freeze())
     }
 }
@@ -42,7 +45,7 @@ impl Sink for Restored<'_> {
     async fn write_at(&self, offset: u64, bytes: Bytes) -> io::Result<()> {
         if let Some(layout) = &self.layout {
             let written = self.client.write_restored(self.fid, layout, offset, bytes).await;
-            return written.map_err(as_io);
+            return written.map_err(|error| as_io(&error));
         }
         let start = usize::try_from(offset).map_err(io::Error::other)?;
         let end = start.saturating_add(bytes.len());
@@ -57,6 +60,6 @@ impl Sink for Restored<'_> {
     }
 }
 
-fn as_io(error: ClientError) -> io::Error {
+fn as_io(error: &ClientError) -> io::Error {
     io::Error::from_raw_os_error(error.errno().0)
 }

@@ -116,8 +116,9 @@ impl Job {
         };
         let fence =
             async { client.hsm_progress(self.cookie, attr.size, true).await.map_err(|_| Busy) };
-        let stored =
-            self.watched(async |watch| mover.upload(job, &source, fence, watch).await).await?;
+        let stored = self
+            .watched(async |watch| Box::pin(mover.upload(job, &source, fence, watch)).await)
+            .await?;
         let copy = v1::HsmCopy {
             bucket: begun.bucket.clone(),
             key: begun.key.clone(),
@@ -161,7 +162,8 @@ impl Job {
         let etag = ETag::new(&copy.etag);
         let job = Download { key: &copy.key, etag: &etag, size: copy.size };
         let wanted = Wanted::default();
-        self.watched(async |watch| mover.download(job, &sink, &wanted, watch).await).await?;
+        self.watched(async |watch| Box::pin(mover.download(job, &sink, &wanted, watch)).await)
+            .await?;
         let inline_data = sink.kept.into_inner().into();
         Ok(v1::HsmEndRequest { inline_data, ..self.end() })
     }

@@ -29,7 +29,7 @@ pub(super) fn link(ctx: &mut Ctx<'_, '_>, wanted: &v1::Repository) -> Result<u32
         }
     }
     let used = |id: &u32| linked.iter().any(|other| other.id == *id);
-    let id = (1..).find(|id| !used(id)).ok_or(NsError::UsedUp("repository number"))?;
+    let id = (1..=u32::MAX).find(|id| !used(id)).ok_or(NsError::UsedUp("repository number"))?;
     ctx.txn.put(keys::repository(id), v1::Repository { id, ..wanted.clone() }.encode());
     Ok(id)
 }

@@ -64,8 +64,8 @@ fn archive(fs: &mut Fixture, fid: Fid) {
     end(fs, v1::HsmEndRequest { cookie, copy, ..Default::default() }).unwrap();
 }
 
-fn failed(code: &str, retry: bool) -> Option<v1::HsmFailure> {
-    Some(v1::HsmFailure { code: code.to_owned(), retry, ..Default::default() })
+fn failed(code: &str, retry: bool) -> v1::HsmFailure {
+    v1::HsmFailure { code: code.to_owned(), retry, ..Default::default() }
 }
 
 fn is_sound(fs: &Fixture) {
@@ -202,7 +202,7 @@ fn actions_that_flags_forbid_are_refused() {
     release(&mut fs, file).unwrap();
     assert!(queue(&mut fs, file, HsmAction::Remove).is_err(), "the only bytes");
     let cookie = queue(&mut fs, file, HsmAction::Restore).unwrap();
-    let failure = failed("S3ObjectNotFound", false);
+    let failure = Some(failed("S3ObjectNotFound", false));
     end(&mut fs, v1::HsmEndRequest { cookie, failure, ..Default::default() }).unwrap();
     assert_eq!(flags(&fs, file).bits(), 0x4d);
     assert!(matches!(queue(&mut fs, file, HsmAction::Restore), Err(NsError::Lost(_))));
@@ -214,7 +214,8 @@ fn failures_are_tried_again_so_often_and_leave_nothing_behind() {
     let mut fs = Fixture::new();
     let file = written(&mut fs, "f");
     let cookie = queue(&mut fs, file, HsmAction::Archive).unwrap();
-    let busy = v1::HsmEndRequest { cookie, failure: failed("S3Error", true), ..Default::default() };
+    let busy =
+        v1::HsmEndRequest { cookie, failure: Some(failed("S3Error", true)), ..Default::default() };
     for _ in 1..crate::namespace::hsm::ATTEMPTS_MAX {
         assert_eq!(end(&mut fs, busy.clone()).unwrap().cookie, cookie);
     }
