@@ -101,6 +101,18 @@ impl Client {
         call.await
     }
 
+    /// Tells the size of a file that nobody has open for writing, though somebody had, and died.
+    pub async fn settle_size(&self, fid: Fid, size: u64) -> Result<()> {
+        let settle = v1::SettleOp {
+            fid: Some(fid.into()),
+            size: Some(size),
+            exact: true,
+            ..v1::SettleOp::default()
+        };
+        let op = v1::change_request::Op::Settle(settle);
+        self.change_inode(Caller::default(), fid, "settle", false, op).await.map(drop)
+    }
+
     /// Says how far it is, and asks whether to go on. `fence`: the last question before an object
     /// becomes visible.
     ///

@@ -103,7 +103,11 @@ impl Job {
     async fn archive_open(&self, source: Archived<'_>) -> Result<v1::HsmEndRequest, JobError> {
         let client = &self.agent.client;
         let attr = client.getattr(self.fid).await?;
-        let begun = client.hsm_begin(self.cookie).await?;
+        let mut begun = client.hsm_begin(self.cookie).await?;
+        if begun.attr.as_ref().is_some_and(|attr| attr.size_lazy) {
+            client.settle_size(self.fid, attr.size).await?;
+            begun = client.hsm_begin(self.cookie).await?;
+        }
         let mover = self.agent.buckets.mover(&begun.bucket, Some(&begun.prefix)).await?;
         let foreign = self.foreign(&mover, &begun).await?;
         let meta = posix_meta(&attr).encode(&foreign)?;

@@ -357,14 +357,13 @@ fn archived(
     op: &v1::HsmEndRequest,
 ) -> Result<(), NsError> {
     let copy = required("copy", op.copy.clone())?;
+    let lazy = inode.attr.size_lazy;
     let (_, file) = as_file(inode)?;
     file.hsm.insert(HsmFlags::EXISTS | HsmFlags::ARCHIVED);
     file.hsm.remove(HsmFlags::LOST);
-    if file.data_version == copy.data_version {
+    // Whoever opens a file whose size is lazy already raises no version.
+    if file.data_version == copy.data_version && !lazy {
         file.hsm.remove(HsmFlags::DIRTY);
-        // The copytool has read all of it while nobody could write.
-        inode.attr.size = copy.size;
-        inode.attr.size_lazy = false;
     } else {
         file.hsm.insert(HsmFlags::DIRTY);
     }

@@ -183,6 +183,18 @@ fn a_write_during_the_archive_leaves_the_file_dirty() {
 }
 
 #[test]
+fn a_copy_of_a_file_that_somebody_may_be_writing_does_not_make_it_clean() {
+    let mut fs = Fixture::new();
+    let file = written(&mut fs, "f");
+    fs.op(Op::MarkLazy { fid: file }).unwrap();
+    archive(&mut fs, file);
+    assert_eq!(flags(&fs, file).bits(), 0x0b);
+    settle(&mut fs, file);
+    archive(&mut fs, file);
+    assert_eq!(flags(&fs, file).bits(), 0x09);
+}
+
+#[test]
 fn actions_that_flags_forbid_are_refused() {
     let mut fs = Fixture::new();
     let file = written(&mut fs, "f");
