@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use nacre_model::{Errno, Layout, Retry, ServiceError};
+use nacre_node::register::Chain;
 use nacre_proto::v1;
 use nacre_proto::v1::change_request::Op;
 
@@ -453,19 +454,4 @@ pub(crate) struct Glimpse {
     pub(crate) blocks: Option<u64>,
     /// When one of them was last written, if there is one.
     pub(crate) mtime: Option<nacre_model::Timestamp>,
-}
-
-/// An error with all its causes, on one line.
-pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
-    }
 }

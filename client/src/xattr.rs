@@ -12,6 +12,7 @@
 
 use bytes::Bytes;
 use nacre_model::{Errno, Fid, FileKind, LayoutTemplate, ServiceError};
+use nacre_node::register::Chain;
 use nacre_proto::XATTR_BYTES_MAX;
 use nacre_proto::v1;
 use nacre_proto::v1::change_request::Op;
@@ -120,7 +121,7 @@ impl Client {
         if name == XATTR_LAYOUT.as_bytes() {
             let template = LayoutDoc::parse(&value).and_then(|doc| doc.template());
             let template = template.map_err(|error| {
-                tracing::info!(%fid, error = %crate::flush::Chain(&error), "layout refused");
+                tracing::info!(%fid, error = %Chain(&error), "layout refused");
                 ClientError::refused(Errno::EINVAL, "not a layout document")
             })?;
             return self.set_layout(caller, fid, Some(template)).await;

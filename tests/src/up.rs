@@ -1,6 +1,6 @@
 //! A cluster that `nacre up` runs, as people and scripts have it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -76,4 +76,15 @@ impl Drop for Dir {
             self.nacre("down", &[]);
         }
     }
+}
+
+/// Runs lfs with a path at the end.
+pub fn lfs(args: &[&str], path: &Path) -> Output {
+    Command::new(binary::nacre()).arg("lfs").args(args).arg(path).output().expect("nacre runs")
+}
+
+/// What a program that must succeed has printed.
+pub fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

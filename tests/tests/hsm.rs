@@ -4,23 +4,13 @@
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::{Command, Output};
 use std::time::Duration;
 
-use nacre_tests::up::Dir;
-use nacre_tests::{binary, wait};
+use nacre_tests::up::{Dir, lfs, text};
+use nacre_tests::wait;
 use rustix::process::{Pid, Signal};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn lfs(args: &[&str], path: &Path) -> Output {
-    Command::new(binary::nacre()).arg("lfs").args(args).arg(path).output().expect("nacre runs")
-}
-
-fn text(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 /// What `lfs hsm_state` says behind the path.
 fn state(path: &Path) -> String {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use nacre_tests::up::Dir;
+use nacre_tests::up::{Dir, lfs, text};
 use nacre_tests::{binary, wait};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
@@ -18,16 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn lfs_on(command: &str, path: &Path, args: &[&str]) -> Output {
     let mut nacre = Command::new(binary::nacre());
     nacre.args(["lfs", command]).arg(path).args(args).output().expect("nacre runs")
-}
-
-/// Runs lfs with a path at the end.
-fn lfs(args: &[&str], path: &Path) -> Output {
-    Command::new(binary::nacre()).arg("lfs").args(args).arg(path).output().expect("nacre runs")
-}
-
-fn text(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[test]

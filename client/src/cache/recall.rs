@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nacre_model::{Errno, Fid, ServiceError};
+use nacre_node::register::Chain;
 use nacre_proto::v1;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -131,7 +132,7 @@ impl Client {
             }
         };
         if let Err(error) = result {
-            tracing::warn!(error = %crate::flush::Chain(&error), "leases were not returned");
+            tracing::warn!(error = %Chain(&error), "leases were not returned");
         }
     }
 
@@ -261,7 +262,7 @@ impl Client {
                 self.discard(inode);
                 return;
             }
-            tracing::error!(fid = %inode.fid, error = %crate::flush::Chain(&error),
+            tracing::error!(fid = %inode.fid, error = %Chain(&error),
                 "written data is not settled");
             inode.state.lock().record_error(error.errno());
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use nacre_client::ClientError;
 use nacre_client::types::{Caller, OpenFlags};
 use nacre_model::{Attr, Errno, Fid, ServiceError};
+use nacre_node::register::Chain;
 use nacre_proto::convert::required;
 use nacre_proto::v1;
 use nacre_proto::v1::HsmAction;
@@ -235,7 +236,7 @@ impl JobError {
         let (code, retry, errno) = self.meaning();
         v1::HsmFailure {
             code: code.as_str().to_owned(),
-            message: chain(self),
+            message: Chain(self).to_string(),
             retry,
             errno: errno.0,
         }
@@ -270,16 +271,4 @@ impl JobError {
 
 fn errno_of(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::EIO, Errno)
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text
 }

@@ -11,7 +11,7 @@ mod buckets;
 mod file;
 mod job;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub async fn run(client: Client, config: AgentConfig, scope: &Scope) {
     let agent = Arc::new(Agent { client, buckets });
     let mut work = Work { limits: (config.restores, config.others), ..Work::default() };
     while !scope.is_stopped() {
-        let asking = agent.take(work.room(), work.cookies.keys().copied().collect());
+        let asking = agent.take(work.room(), work.cookies());
         tokio::select! {
             () = scope.stopped() => {}
             () = work.one_ends(), if !work.jobs.is_empty() => {}
@@ -93,14 +93,15 @@ struct Work {
     /// Restores, and others.
     limits: (u32, u32),
     jobs: JoinSet<()>,
-    cookies: BTreeMap<u64, HsmAction>,
-    by_task: HashMap<Id, u64>,
+    /// What each of them is at.
+    taken: HashMap<Id, (u64, HsmAction)>,
 }
 
 impl Work {
     fn room(&self) -> (u32, u32) {
-        let restores = self.cookies.values().filter(|a| **a == HsmAction::Restore).count();
-        let others = self.cookies.len().saturating_sub(restores);
+        let is_restore = |taken: &&(u64, HsmAction)| taken.1 == HsmAction::Restore;
+        let restores = self.taken.values().filter(is_restore).count();
+        let others = self.taken.len().saturating_sub(restores);
         let left =
             |limit: u32, used: usize| limit.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX));
         (left(self.limits.0, restores), left(self.limits.1, others))
@@ -110,13 +111,16 @@ impl Work {
         self.room() != (0, 0)
     }
 
+    fn cookies(&self) -> Vec<u64> {
+        self.taken.values().map(|(cookie, _)| *cookie).collect()
+    }
+
     fn start(&mut self, agent: &Arc<Agent>, taken: HsmWork) {
         let Some(fid) = taken.fid else { return };
         let (cookie, action) = (taken.cookie, taken.action());
         let job = Job { agent: Arc::clone(agent), cookie, action, fid: fid.into() };
         let task = self.jobs.spawn(job.run());
-        self.by_task.insert(task.id(), cookie);
-        self.cookies.insert(cookie, action);
+        self.taken.insert(task.id(), (cookie, action));
     }
 
     async fn one_ends(&mut self) {
@@ -128,8 +132,6 @@ impl Work {
             }
             None => return,
         };
-        if let Some(cookie) = self.by_task.remove(&id) {
-            self.cookies.remove(&cookie);
-        }
+        self.taken.remove(&id);
     }
 }

@@ -284,11 +284,7 @@ fn begin_restore(
     let mut row = row(ctx, fid)?;
     destroy_restoring(ctx, fid, &row, WorkKind::DestroyTombstone)?;
     row.object_generation = layout::next_generation(file)?;
-    row.restoring = op
-        .placement
-        .iter()
-        .map(|part| v1::RestoringRecord { component: part.component, osts: part.osts.clone() })
-        .collect();
+    row.restoring.clone_from(&op.placement);
     let mut reply = v1::ChangeResponse::default();
     if !row.restoring.is_empty() {
         let mut filled = file.clone();

@@ -343,17 +343,12 @@ pub fn repository_of<'p>(
     view: &dyn View,
     path: &'p str,
 ) -> Result<Option<(v1::Repository, &'p str)>, NsError> {
-    for repository in repositories(view)? {
-        let folder = repository.path.trim_matches('/');
-        let Some(rest) = path.strip_prefix(folder) else { continue };
-        if folder.is_empty() {
-            return Ok(Some((repository, rest)));
-        }
-        if let Some(rest) = rest.strip_prefix('/') {
-            return Ok(Some((repository, rest)));
-        }
-    }
-    Ok(None)
+    let found = |repository: v1::Repository| {
+        let rest = super::repository::below(path, &repository.path)?;
+        // What stands in the folder's own place has no key.
+        (!rest.is_empty()).then_some((repository, rest))
+    };
+    Ok(repositories(view)?.into_iter().find_map(found))
 }
 
 /// Whether `directory` is `below` or one of the directories above it.

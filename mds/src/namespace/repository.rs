@@ -18,7 +18,8 @@ pub(super) fn link(ctx: &mut Ctx<'_, '_>, wanted: &v1::Repository) -> Result<u32
         return Err(NsError::Repository("a file system has at most 8 data repositories"));
     }
     for other in &linked {
-        let paths = within(&wanted.path, &other.path) || within(&other.path, &wanted.path);
+        let nested = |inner, outer| below(inner, outer).is_some();
+        let paths = nested(&wanted.path, &other.path) || nested(&other.path, &wanted.path);
         let prefixes =
             wanted.prefix.starts_with(&other.prefix) || other.prefix.starts_with(&wanted.prefix);
         if paths {
@@ -43,10 +44,12 @@ pub(super) fn unlink(ctx: &mut Ctx<'_, '_>, id: u32) -> Result<(), NsError> {
     Ok(())
 }
 
-/// Whether `path` is `folder` or below it.
-pub(super) fn within(path: &str, folder: &str) -> bool {
-    let rest = path.strip_prefix(folder.trim_end_matches('/'));
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// What of `path` is below `folder`: nothing if they are the same, `None` if it is elsewhere. Both
+/// begin at the root, with a slash or without.
+pub(super) fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
+    let (path, folder) = (path.trim_start_matches('/'), folder.trim_matches('/'));
+    let rest = path.strip_prefix(folder)?;
+    if folder.is_empty() || rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
 
 fn check(wanted: &v1::Repository) -> Result<(), NsError> {

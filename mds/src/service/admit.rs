@@ -90,7 +90,12 @@ impl Admission {
                 let opens = self.shared.opens.lock();
                 used_by_others.extend(self::used_by_others(&opens, self.origin.session, &self.op));
             }
-            Wire::Instantiate(op) => placement = self.instantiate(view, op)?,
+            Wire::Instantiate(op) => {
+                if let Some(fid) = op.fid {
+                    let range = (op.offset, op.len);
+                    placement = place_range(&self.shared, view, fid.into(), range, &op.avoid)?;
+                }
+            }
             Wire::Promote(op) if !op.commit => placement = self.promote(view, op)?,
             Wire::Create(_)
             | Wire::Rename(_)
@@ -121,27 +126,6 @@ impl Admission {
         if let Ok(Some(fid)) = read::lookup_fid(view, parent, name) {
             marks.victim(&self.shared, fid);
         }
-    }
-
-    fn instantiate(
-        &self,
-        view: &dyn View,
-        op: &v1::InstantiateOp,
-    ) -> Result<Vec<(u16, Vec<OstIndex>)>, Refusal> {
-        let Some(file) = op.fid.and_then(|fid| read::layout(view, fid.into()).ok()) else {
-            return Ok(Vec::new());
-        };
-        let Some(layout) = file.layout else { return Ok(Vec::new()) };
-        let wanted: Vec<usize> = layout
-            .components
-            .iter()
-            .enumerate()
-            .filter(|(index, component)| {
-                !component.instantiated() && touched(&layout, *index, op.offset, op.len)
-            })
-            .map(|(index, _)| index)
-            .collect();
-        place(&self.shared, view, file.attr.fid, &wanted, &op.avoid)
     }
 
     fn promote(
@@ -188,22 +172,25 @@ fn place(
     Ok(placement)
 }
 
-/// Chooses OSTs for all components that a file of this size reaches.
-pub(super) fn place_size(
+/// Chooses OSTs for those components that a range touches and that have none.
+pub(super) fn place_range(
     shared: &Shared,
     view: &dyn View,
     fid: Fid,
-    size: u64,
+    (offset, len): (u64, u64),
+    avoid: &[u32],
 ) -> Result<Vec<(u16, Vec<OstIndex>)>, Refusal> {
-    let template = read::template(view, fid)?;
-    let ends = template.components.iter().map(|component| component.end);
-    let starts = std::iter::once(0).chain(ends);
-    let wanted: Vec<usize> = (0..template.components.len())
-        .zip(starts)
-        .filter(|(_, start)| *start < size)
+    let Some(layout) = read::layout(view, fid).ok().and_then(|file| file.layout) else {
+        return Ok(Vec::new());
+    };
+    let components = layout.components.iter().enumerate();
+    let wanted: Vec<usize> = components
+        .filter(|(index, component)| {
+            !component.instantiated() && touched(&layout, *index, offset, len)
+        })
         .map(|(index, _)| index)
         .collect();
-    place(shared, view, fid, &wanted, &[])
+    place(shared, view, fid, &wanted, avoid)
 }
 
 /// The inode whose data or size the change is about, if other sessions use it so that it matters:

@@ -170,23 +170,36 @@ async fn queue(shared: &Arc<Shared>, fid: Fid, op: &v1::HsmQueueOp) -> Result<bo
     }
     shared.hsm.queued(cookie, op.action(), fid);
     let until = Instant::now() + Duration::from_millis(op.wait_ms.into()).min(WAIT_MAX);
+    let ended = || Ok(read::action(shared.view(), cookie)?.is_none().then_some(()));
+    if wait(shared, until, ended).await?.is_none() {
+        return Ok(true);
+    }
+    match shared.hsm.failure(cookie) {
+        None => Ok(false),
+        Some(Failure { errno, message }) => Err(MdsError::Hsm { fid, errno, message }),
+    }
+}
+
+/// Waits until `attempt` has something, trying whenever the coordinator's memory has changed;
+/// `None` if it has nothing by then.
+async fn wait<T>(
+    shared: &Shared,
+    until: Instant,
+    mut attempt: impl FnMut() -> Result<Option<T>, MdsError>,
+) -> Result<Option<T>, MdsError> {
     loop {
         let changed = shared.hsm.changed.notified();
         tokio::pin!(changed);
         // From here on nothing is missed.
         changed.as_mut().enable();
-        if read::action(shared.view(), cookie)?.is_none() {
-            break;
+        if let Some(found) = attempt()? {
+            return Ok(Some(found));
         }
         tokio::select! {
             () = changed => {}
-            () = tokio::time::sleep_until(until) => return Ok(true),
+            () = tokio::time::sleep_until(until) => return Ok(None),
             () = shared.scope.stopped() => return Err(EngineError::Stopped.into()),
         }
-    }
-    match shared.hsm.failure(cookie) {
-        None => Ok(false),
-        Some(Failure { errno, message }) => Err(MdsError::Hsm { fid, errno, message }),
     }
 }
 
@@ -246,27 +259,14 @@ pub(super) async fn take(
     }
     let working: BTreeSet<u64> = working.into_iter().collect();
     let room = Room { restores: restores as usize, others: others as usize };
-    let until = Instant::now() + TAKE_WAIT;
-    loop {
-        let changed = shared.hsm.changed.notified();
-        tokio::pin!(changed);
-        // From here on nothing is missed.
-        changed.as_mut().enable();
+    let taken = wait(&shared, Instant::now() + TAKE_WAIT, || {
         let taken = shared.hsm.take(session, &working, room, shared.now());
-        if !taken.is_empty() {
-            let work = taken.into_iter().map(|(cookie, action, fid)| v1::HsmWork {
-                cookie,
-                action: action.into(),
-                fid: Some(fid.into()),
-            });
-            return Ok(v1::HsmTakeResponse { work: work.collect() });
-        }
-        tokio::select! {
-            () = changed => {}
-            () = tokio::time::sleep_until(until) => return Ok(v1::HsmTakeResponse::default()),
-            () = shared.scope.stopped() => return Err(EngineError::Stopped.into()),
-        }
-    }
+        Ok((!taken.is_empty()).then_some(taken))
+    });
+    let work = taken.await?.unwrap_or_default().into_iter().map(|(cookie, action, fid)| {
+        v1::HsmWork { cookie, action: action.into(), fid: Some(fid.into()) }
+    });
+    Ok(v1::HsmTakeResponse { work: work.collect() })
 }
 
 /// Tells a copytool everything about an action, and for a restore reserves the objects.
@@ -316,7 +316,7 @@ async fn reserve(
     let done = shared.engine.submit_with(false, move |view| {
         let mut placement = Vec::new();
         if size > u64::from(own.inline_max) {
-            for (component, osts) in admit::place_size(&own, view, fid, size)? {
+            for (component, osts) in admit::place_range(&own, view, fid, (0, size), &[])? {
                 let osts = osts.into_iter().map(|ost| ost.0.into()).collect();
                 placement.push(v1::PlacementRecord { component: component.into(), osts });
             }
