@@ -89,6 +89,7 @@ pub(crate) fn mds(args: DaemonArgs) -> anyhow::Result<ExitCode> {
         config.server = server_name("mds");
         config.advertise = advertise;
         config.lease = Duration::from_secs(mds.lease_seconds);
+        config.sweep_interval = Duration::from_secs(mds.sweep_seconds);
         // Within 32 bits: Settings::validate has seen to it.
         config.inline_max = u32::try_from(mds.inline_bytes_max.0).unwrap_or(0);
         nacre_mds::run(config, scope).await?;

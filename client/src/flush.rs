@@ -215,10 +215,7 @@ impl Client {
             return Err(ClientError::refused(Errno::EIO, "client was evicted"));
         }
         drop(settling);
-        let mut state = inode.state.lock();
-        state.bounces = state.bounces.saturating_add(1);
-        if error.retry() == Retry::AfterRefresh && state.bounces <= BOUNCES_MAX {
-            state.layout_stale = true;
+        if error.retry() == Retry::AfterRefresh && inode.state.lock().bounced() {
             return Ok(false);
         }
         Err(error)
@@ -277,9 +274,7 @@ impl Client {
                 self.note_written(&mut state, run, data, sync, response);
                 self.give_back_dirty(run.len);
             }
-            Err(error) if layout_is_stale(&error) && state.bounces < BOUNCES_MAX => {
-                state.bounces = state.bounces.saturating_add(1);
-                state.layout_stale = true;
+            Err(error) if layout_is_stale(&error) && state.bounced() => {
                 put_back(&mut state, run, &data);
             }
             Err(error) if state.keeps_trying(&error) => put_back(&mut state, run, &data),

@@ -79,18 +79,19 @@ impl Client {
 /// What a copytool does.
 impl Client {
     /// Waits for something to do: at most so many restores, and others; `working` is what it is at.
+    /// A sweep may come with it.
     pub async fn hsm_take(
         &self,
         restores: u32,
         others: u32,
         working: Vec<u64>,
-    ) -> Result<Vec<v1::HsmWork>> {
+    ) -> Result<v1::HsmTakeResponse> {
         let call = self.inner.mdc.call("hsm take", |mut mds, session| {
             let (session, working) = (session.id, working.clone());
             let request = v1::HsmTakeRequest { session, restores, others, working };
             async move { mds.hsm_take(request).await }
         });
-        Ok(call.await?.work)
+        call.await
     }
 
     /// Takes an action in hand.
@@ -131,6 +132,40 @@ impl Client {
         let call = self.inner.mdc.call("hsm end", |mut mds, session| {
             let request = v1::HsmEndRequest { session: session.id, ..end.clone() };
             async move { mds.hsm_end(request).await }
+        });
+        call.await.map(drop)
+    }
+
+    /// Tells what a page of a bucket's listing has, and learns what is wanted of it; the session is
+    /// filled in.
+    ///
+    /// # Errors
+    /// ECANCELED or ENOENT when the sweep is not to be done any more.
+    pub async fn sweep_page(&self, page: v1::SweepPageRequest) -> Result<v1::SweepPageResponse> {
+        let call = self.inner.mdc.call("sweep page", |mut mds, session| {
+            let request = v1::SweepPageRequest { session: session.id, ..page.clone() };
+            async move { mds.sweep_page(request).await }
+        });
+        call.await
+    }
+
+    /// Tells what was found out about objects, which files then become; the session is filled in.
+    ///
+    /// # Errors
+    /// ECANCELED or ENOENT when the sweep is not to be done any more.
+    pub async fn import(&self, found: v1::ImportRequest) -> Result<v1::ImportResponse> {
+        let call = self.inner.mdc.call("import", |mut mds, session| {
+            let request = v1::ImportRequest { session: session.id, ..found.clone() };
+            async move { mds.import(request).await }
+        });
+        call.await
+    }
+
+    /// Says what became of a sweep; the session is filled in.
+    pub async fn sweep_end(&self, end: v1::SweepEndRequest) -> Result<()> {
+        let call = self.inner.mdc.call("sweep end", |mut mds, session| {
+            let request = v1::SweepEndRequest { session: session.id, ..end.clone() };
+            async move { mds.sweep_end(request).await }
         });
         call.await.map(drop)
     }

@@ -132,5 +132,6 @@ fn word(action: v1::HsmAction) -> &'static str {
         v1::HsmAction::Archive => "ARCHIVE",
         v1::HsmAction::Restore => "RESTORE",
         v1::HsmAction::Remove => "REMOVE",
+        v1::HsmAction::Export => "EXPORT",
     }
 }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::ClientError;
 use crate::dirty::Dirty;
+use crate::flush::BOUNCES_MAX;
 use crate::journal::{Entry, Journal, Record};
 use content::Content;
 pub(crate) use settling::Unsettled;
@@ -90,7 +91,7 @@ pub(crate) struct State {
     /// Raised by what is written here: an answer to what was asked before does not know of it.
     pub(crate) changes: u64,
     content: Option<Content>,
-    /// Times data was sent back because the layout had changed, since the last success.
+    /// Layouts that data was sent under in vain since the last success.
     pub(crate) bounces: u32,
     errors: u64,
     last_errno: Errno,
@@ -320,6 +321,16 @@ impl State {
         since.elapsed() < STUCK_MAX
     }
 
+    /// A server has said that the layout is not true any more. False if it was asked for anew too
+    /// often; many requests may have been on their way under the same.
+    pub(crate) fn bounced(&mut self) -> bool {
+        if !self.layout_stale {
+            self.layout_stale = true;
+            self.bounces = self.bounces.saturating_add(1);
+        }
+        self.bounces <= BOUNCES_MAX
+    }
+
     /// Whether anything written here is not with the servers and told to the MDS.
     pub(crate) fn pending(&self) -> bool {
         !self.dirty.is_empty() || !self.flights.is_empty() || !self.unsettled.is_empty()
@@ -428,5 +439,25 @@ impl Object {
     pub(crate) fn retained_bytes(&self) -> u64 {
         let all = self.retained.iter().flat_map(|(_, segments)| segments);
         all.map(|segment| segment.len() as u64).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nacre_model::Layout;
+
+    use super::State;
+    use crate::cache::tests::{FILE, attr};
+    use crate::flush::BOUNCES_MAX;
+
+    #[test]
+    fn requests_that_come_back_from_under_one_layout_count_once() {
+        let layout = Layout { generation: 0, components: Vec::new() };
+        let mut state = State::new(attr(FILE, 0o644), layout, false, 0);
+        for _ in 0..BOUNCES_MAX {
+            assert!((0..32).all(|_| state.bounced()));
+            state.layout_stale = false;
+        }
+        assert!(!state.bounced());
     }
 }

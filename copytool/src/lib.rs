@@ -20,6 +20,8 @@ pub mod object;
 pub mod posix;
 pub mod report;
 pub mod retry;
+#[cfg(test)]
+mod testing;
 
 pub use bucket::{Bucket, Features};
 pub use budget::MemoryBudget;

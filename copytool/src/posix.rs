@@ -45,7 +45,8 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    const fn type_bits(self) -> u32 {
+    /// The type bits of `st_mode`.
+    pub(crate) const fn type_bits(self) -> u32 {
         match self {
             Self::File => 0o100_000,
             Self::Directory => 0o040_000,
@@ -144,7 +145,8 @@ fn field<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     found.map(|(_, value)| value.trim())
 }
 
-fn foreign(meta: &ObjectMeta) -> ObjectMeta {
+/// What is not ours, as [`Imported::foreign`], also where ours cannot be read.
+pub(crate) fn foreign(meta: &ObjectMeta) -> ObjectMeta {
     let lower = meta.user.iter().map(|(key, value)| (key.to_ascii_lowercase(), value.clone()));
     ObjectMeta {
         content_type: meta.content_type.clone(),

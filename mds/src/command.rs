@@ -121,6 +121,10 @@ pub struct Outcome {
     pub cookie: u64,
     /// Attributes of the directories whose names a client's change has changed.
     pub directories: Vec<v1::Attr>,
+    /// Exports that wait because of it: `(cookie, inode)`.
+    pub exports: Vec<(u64, Fid)>,
+    /// What became of imported objects, one for each.
+    pub imports: Vec<v1::ImportResult>,
 }
 
 /// Something the OSTs still have to do because of a committed change.

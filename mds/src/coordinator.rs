@@ -17,6 +17,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Before an action that failed is tried again: twice as long each time.
 const BACKOFF: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// An inode is exported when it has not changed for so long, but not later than this.
+const CALM: Duration = Duration::from_millis(300);
+const CALM_MAX: Duration = Duration::from_secs(5);
 /// Most failures that are remembered for who asks late.
 const FAILED_MAX: usize = 4096;
 
@@ -41,6 +44,8 @@ struct Waiting {
     action: HsmAction,
     fid: Fid,
     not_before: Duration,
+    /// When it was queued.
+    since: Duration,
 }
 
 /// An action that a copytool has.
@@ -52,12 +57,35 @@ pub(crate) struct Started {
     pub(crate) action: HsmAction,
     /// Of which file.
     pub(crate) fid: Fid,
+    /// When it was queued.
+    since: Duration,
     /// Last heard of.
     heard: Duration,
     /// As it said.
     pub(crate) bytes_done: u64,
     /// Archive: what the file was when the copytool began to read it.
     pub(crate) data_version: Option<u64>,
+    /// Objects that nobody else may write or delete meanwhile, as bucket and key.
+    keys: Vec<(String, String)>,
+}
+
+impl Started {
+    fn new(session: u64, waiting: &Waiting, now: Duration) -> Self {
+        Self {
+            session,
+            action: waiting.action,
+            fid: waiting.fid,
+            since: waiting.since,
+            heard: now,
+            bytes_done: 0,
+            data_version: None,
+            keys: Vec::new(),
+        }
+    }
+
+    fn waits(&self, not_before: Duration) -> Waiting {
+        Waiting { action: self.action, fid: self.fid, not_before, since: self.since }
+    }
 }
 
 /// Why an action failed for good.
@@ -80,14 +108,71 @@ pub(crate) struct Room {
 
 impl Coordinator {
     /// An action waits in the queue.
-    pub(crate) fn queued(&self, cookie: u64, action: HsmAction, fid: Fid) {
+    pub(crate) fn queued(&self, cookie: u64, action: HsmAction, fid: Fid, now: Duration) {
         let mut table = self.table.lock();
         if !table.started.contains_key(&cookie) {
-            let waiting = Waiting { action, fid, not_before: Duration::ZERO };
+            let waiting = Waiting { action, fid, not_before: Duration::ZERO, since: now };
             table.waiting.entry(cookie).or_insert(waiting);
         }
         drop(table);
         self.changed.notify_waiters();
+    }
+
+    /// Inodes have changed whose exports wait: they wait until there is calm, but not for ever.
+    pub(crate) fn exports(&self, exports: &[(u64, Fid)], now: Duration) {
+        let mut table = self.table.lock();
+        let mut new = false;
+        for (cookie, fid) in exports {
+            if table.started.contains_key(cookie) {
+                continue;
+            }
+            let waiting = table.waiting.entry(*cookie).or_insert_with(|| {
+                new = true;
+                let (action, fid) = (HsmAction::Export, *fid);
+                Waiting { action, fid, not_before: now, since: now }
+            });
+            let latest = waiting.since.saturating_add(CALM_MAX);
+            let calm = now.saturating_add(CALM).min(latest);
+            waiting.not_before = waiting.not_before.max(calm);
+        }
+        drop(table);
+        if new {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// When the next action that waits for its time may be given out.
+    pub(crate) fn next_due(&self, now: Duration) -> Option<Duration> {
+        let table = self.table.lock();
+        let times = table.waiting.values().map(|waiting| waiting.not_before);
+        times.filter(|time| *time > now).min()
+    }
+
+    /// Keeps everybody else off these objects until the action has ended; false if somebody is at
+    /// one of them.
+    pub(crate) fn lock_keys(&self, cookie: u64, keys: Vec<(String, String)>) -> bool {
+        let mut table = self.table.lock();
+        let meets = |(other, started): (&u64, &Started)| {
+            *other != cookie && started.keys.iter().any(|key| keys.contains(key))
+        };
+        if table.started.iter().any(meets) {
+            return false;
+        }
+        if let Some(started) = table.started.get_mut(&cookie) {
+            started.keys = keys;
+        }
+        true
+    }
+
+    /// How many exports wait, and how long the oldest of them.
+    pub(crate) fn lag(&self, now: Duration) -> (u64, Duration) {
+        let table = self.table.lock();
+        let waiting = table.waiting.values().map(|waiting| (waiting.action, waiting.since));
+        let started = table.started.values().map(|started| (started.action, started.since));
+        let exports = waiting.chain(started).filter(|(action, _)| *action == HsmAction::Export);
+        exports.fold((0, Duration::ZERO), |(count, oldest), (_, since)| {
+            (count + 1, oldest.max(now.saturating_sub(since)))
+        })
     }
 
     /// Gives a copytool what there is for it, oldest first.
@@ -97,6 +182,7 @@ impl Coordinator {
         working: &BTreeSet<u64>,
         room: Room,
         now: Duration,
+        may_export: impl Fn(Fid) -> bool,
     ) -> Vec<(u64, HsmAction, Fid)> {
         let mut table = self.table.lock();
         table.requeue(now, |cookie, started| {
@@ -107,19 +193,21 @@ impl Coordinator {
         for (cookie, waiting) in &table.waiting {
             let left = match waiting.action {
                 HsmAction::Restore => &mut room.restores,
-                HsmAction::Archive | HsmAction::Remove | HsmAction::Unspecified => &mut room.others,
+                HsmAction::Archive
+                | HsmAction::Remove
+                | HsmAction::Export
+                | HsmAction::Unspecified => &mut room.others,
             };
-            if *left > 0 && waiting.not_before <= now {
+            let calm = || waiting.action != HsmAction::Export || may_export(waiting.fid);
+            if *left > 0 && waiting.not_before <= now && calm() {
                 *left = left.saturating_sub(1);
                 taken.push((*cookie, waiting.action, waiting.fid));
             }
         }
-        for (cookie, action, fid) in &taken {
-            table.waiting.remove(cookie);
-            let (action, fid) = (*action, *fid);
-            let started =
-                Started { session, action, fid, heard: now, bytes_done: 0, data_version: None };
-            table.started.insert(*cookie, started);
+        for (cookie, ..) in &taken {
+            if let Some(waiting) = table.waiting.remove(cookie) {
+                table.started.insert(*cookie, Started::new(session, &waiting, now));
+            }
         }
         taken
     }
@@ -134,10 +222,8 @@ impl Coordinator {
         change: impl FnOnce(&mut Started),
     ) -> Option<Started> {
         let mut table = self.table.lock();
-        if let Some(Waiting { action, fid, .. }) = table.waiting.remove(&cookie) {
-            let started =
-                Started { session, action, fid, heard: now, bytes_done: 0, data_version: None };
-            table.started.insert(cookie, started);
+        if let Some(waiting) = table.waiting.remove(&cookie) {
+            table.started.insert(cookie, Started::new(session, &waiting, now));
         }
         let started = table.started.get_mut(&cookie).filter(|s| s.session == session)?;
         started.heard = now;
@@ -163,11 +249,15 @@ impl Coordinator {
     /// An action failed and shall be tried again.
     pub(crate) fn again(&self, cookie: u64, attempts: u32, now: Duration) {
         let mut table = self.table.lock();
-        if let Some(Started { action, fid, .. }) = table.started.remove(&cookie) {
+        if let Some(started) = table.started.remove(&cookie) {
             let pause = BACKOFF.saturating_mul(1 << attempts.min(16)).min(BACKOFF_MAX);
-            let not_before = now.saturating_add(pause);
-            table.waiting.insert(cookie, Waiting { action, fid, not_before });
+            table.waiting.insert(cookie, started.waits(now.saturating_add(pause)));
         }
+    }
+
+    /// An action is not done yet, and whoever is free goes on with it.
+    pub(crate) fn at_once(&self, cookie: u64, now: Duration) {
+        self.give_back(now, |other, _| other == cookie);
     }
 
     /// Why an action failed, if it did.
@@ -212,8 +302,8 @@ impl Table {
         let lost = |(cookie, started): (&u64, &Started)| lost(*cookie, started).then_some(*cookie);
         let cookies: Vec<u64> = self.started.iter().filter_map(lost).collect();
         for cookie in &cookies {
-            if let Some(Started { action, fid, .. }) = self.started.remove(cookie) {
-                self.waiting.insert(*cookie, Waiting { action, fid, not_before: now });
+            if let Some(started) = self.started.remove(cookie) {
+                self.waiting.insert(*cookie, started.waits(now));
             }
         }
         !cookies.is_empty()
@@ -231,7 +321,7 @@ mod tests {
     }
 
     fn taken(coordinator: &Coordinator, session: u64, now: Duration) -> Vec<u64> {
-        let given = coordinator.take(session, &BTreeSet::new(), ROOM, now);
+        let given = coordinator.take(session, &BTreeSet::new(), ROOM, now, |_| true);
         given.into_iter().map(|(cookie, ..)| cookie).collect()
     }
 
@@ -241,7 +331,7 @@ mod tests {
         for (cookie, action) in
             [(1, HsmAction::Archive), (2, HsmAction::Archive), (3, HsmAction::Restore)]
         {
-            coordinator.queued(cookie, action, Fid::ROOT);
+            coordinator.queued(cookie, action, Fid::ROOT, at(0));
         }
         assert_eq!(taken(&coordinator, 7, at(0)), [1, 3]);
         assert_eq!(taken(&coordinator, 8, at(0)), [2]);
@@ -250,18 +340,18 @@ mod tests {
     #[test]
     fn what_a_copytool_was_given_and_did_not_receive_is_given_out_anew() {
         let coordinator = Coordinator::default();
-        coordinator.queued(1, HsmAction::Archive, Fid::ROOT);
+        coordinator.queued(1, HsmAction::Archive, Fid::ROOT, at(0));
         assert_eq!(taken(&coordinator, 7, at(0)), [1]);
         assert!(taken(&coordinator, 8, at(0)).is_empty());
         assert_eq!(taken(&coordinator, 7, at(1)), [1]);
         let working = BTreeSet::from([1]);
-        assert!(coordinator.take(7, &working, ROOM, at(1)).is_empty());
+        assert!(coordinator.take(7, &working, ROOM, at(1), |_| true).is_empty());
     }
 
     #[test]
     fn silence_and_the_end_of_a_session_give_back() {
         let coordinator = Coordinator::default();
-        coordinator.queued(1, HsmAction::Archive, Fid::ROOT);
+        coordinator.queued(1, HsmAction::Archive, Fid::ROOT, at(0));
         assert_eq!(taken(&coordinator, 7, at(0)), [1]);
         coordinator.heard(7, 1, at(50), |_| {}).unwrap();
         coordinator.tick(at(100));
@@ -276,10 +366,39 @@ mod tests {
     #[test]
     fn a_failed_action_waits_longer_each_time() {
         let coordinator = Coordinator::default();
-        coordinator.queued(1, HsmAction::Archive, Fid::ROOT);
+        coordinator.queued(1, HsmAction::Archive, Fid::ROOT, at(0));
         assert_eq!(taken(&coordinator, 7, at(0)), [1]);
         coordinator.again(1, 2, at(0));
         assert!(taken(&coordinator, 7, at(1)).is_empty());
         assert_eq!(taken(&coordinator, 7, at(2)), [1]);
+    }
+
+    #[test]
+    fn an_export_waits_for_calm_but_not_for_ever() {
+        let coordinator = Coordinator::default();
+        let change = [(1, Fid::ROOT)];
+        coordinator.exports(&change, at(0));
+        assert!(taken(&coordinator, 7, at(0)).is_empty());
+        for time in 1..100 {
+            coordinator.exports(&change, CALM * time / 2);
+        }
+        assert!(taken(&coordinator, 7, CALM_MAX - Duration::from_millis(1)).is_empty());
+        assert_eq!(coordinator.next_due(at(0)), Some(CALM_MAX));
+        assert_eq!(taken(&coordinator, 7, CALM_MAX), [1]);
+        assert_eq!(coordinator.lag(at(9)), (1, at(9)));
+    }
+
+    #[test]
+    fn two_actions_do_not_write_one_object() {
+        let coordinator = Coordinator::default();
+        coordinator.queued(1, HsmAction::Archive, Fid::ROOT, at(0));
+        coordinator.queued(2, HsmAction::Archive, Fid::ROOT, at(0));
+        assert_eq!(taken(&coordinator, 7, at(0)), [1]);
+        assert_eq!(taken(&coordinator, 8, at(0)), [2]);
+        let key = || vec![("bucket".to_owned(), "key".to_owned())];
+        assert!(coordinator.lock_keys(1, key()));
+        assert!(!coordinator.lock_keys(2, key()));
+        coordinator.ended(1, None);
+        assert!(coordinator.lock_keys(2, key()));
     }
 }

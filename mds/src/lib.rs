@@ -33,6 +33,7 @@ pub mod session;
 mod shared;
 pub mod snapshot;
 pub mod store;
+mod sweeps;
 mod worker;
 
 pub use error::MdsError;

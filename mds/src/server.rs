@@ -38,10 +38,13 @@ use crate::service::{self, Service};
 use crate::session::SessionTable;
 use crate::shared::{MdtSpace, Shared};
 use crate::store::{MetaStore, View};
+use crate::sweeps::Sweeps;
 use crate::worker;
 
 /// How long a client may be silent, unless it is said otherwise.
 pub const LEASE_DEFAULT: Duration = Duration::from_secs(10);
+/// Between two listings of a linked bucket.
+const SWEEP_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
 /// Between two looks at the free space of the disk.
 const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 /// Requests in flight when the server is asked to stop have so long to end.
@@ -82,6 +85,8 @@ pub struct MdsConfig {
     pub inline_max: u32,
     /// Whoever changes the names of a directory, and is alone on it, has it exclusively.
     pub exclusive_directories: bool,
+    /// Between two listings of a repository's bucket.
+    pub sweep_interval: Duration,
     /// Of everything random: boot id, placement, the name hash of a new file system.
     pub seed: [u8; 32],
     /// The cluster map, from elsewhere than the MGS; for tests.
@@ -112,6 +117,7 @@ impl MdsConfig {
             lease: LEASE_DEFAULT,
             inline_max: INLINE_BYTES_MAX,
             exclusive_directories: false,
+            sweep_interval: SWEEP_INTERVAL_DEFAULT,
             seed: rand::random(),
             map: None,
         }
@@ -314,6 +320,8 @@ fn shared(
         promotions: Promotions::default(),
         fences: Fences::default(),
         hsm: Coordinator::default(),
+        sweeps: Sweeps::default(),
+        sweep_interval: config.sweep_interval,
         work: Notify::new(),
         space: MdtSpace::default(),
         scope: scope.clone(),

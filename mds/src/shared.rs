@@ -31,6 +31,7 @@ use crate::promotions::Promotions;
 use crate::recalls;
 use crate::session::{SessionError, SessionTable};
 use crate::store::View;
+use crate::sweeps::Sweeps;
 
 /// Messages that wait for a client to take them; a client that lets it fill is cut off and asks
 /// again when it comes back.
@@ -66,6 +67,10 @@ pub(crate) struct Shared {
     pub(crate) promotions: Promotions,
     pub(crate) fences: Fences,
     pub(crate) hsm: Coordinator,
+    /// Who lists which bucket.
+    pub(crate) sweeps: Sweeps,
+    /// Between two sweeps of a repository.
+    pub(crate) sweep_interval: Duration,
     /// There may be new work for OSTs.
     pub(crate) work: Notify,
     pub(crate) space: MdtSpace,
@@ -124,7 +129,16 @@ impl Shared {
 
     /// Carries out a command of the server's own.
     pub(crate) async fn submit(&self, op: Op) -> Result<Outcome, EngineError<Refusal>> {
-        self.engine.submit(self.command(op), false).await
+        let outcome = self.engine.submit(self.command(op), false).await?;
+        self.note_exports(&outcome);
+        Ok(outcome)
+    }
+
+    /// Tells the coordinator of exports that a command has queued.
+    pub(crate) fn note_exports(&self, outcome: &Outcome) {
+        if !outcome.exports.is_empty() {
+            self.hsm.exports(&outcome.exports, self.now());
+        }
     }
 
     /// Tells clients that their locks were granted.
@@ -195,8 +209,12 @@ impl Shared {
             self.leases.lock().gone(fid);
         }
         match done {
-            Ok(outcome) if outcome.work.is_empty() => {}
-            Ok(_) => self.work.notify_one(),
+            Ok(outcome) => {
+                self.note_exports(&outcome);
+                if !outcome.work.is_empty() {
+                    self.work.notify_one();
+                }
+            }
             Err(EngineError::Refused(Refusal::InUse(_))) => {
                 let again = self.opens.lock().orphaned(fid);
                 if again.is_some() {

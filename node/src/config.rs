@@ -84,6 +84,8 @@ pub struct MdsSettings {
     pub inline_bytes_max: Size,
     /// A client that is silent for so long is evicted: its locks and open files are gone.
     pub lease_seconds: u64,
+    /// Between two listings of a linked bucket, from which changes there are imported.
+    pub sweep_seconds: u64,
 }
 
 impl Default for MdsSettings {
@@ -92,6 +94,7 @@ impl Default for MdsSettings {
             store_cache_bytes: Size(64 << 20),
             inline_bytes_max: Size(16 << 10),
             lease_seconds: 10,
+            sweep_seconds: 60,
         }
     }
 }
@@ -325,6 +328,7 @@ impl Settings {
             ("mds.store_cache_bytes", self.mds.store_cache_bytes, 1 << 20, 1 << 40),
             ("mds.inline_bytes_max", self.mds.inline_bytes_max, 0, 32 << 10),
             ("mds.lease_seconds", Size(self.mds.lease_seconds), 2, 3600),
+            ("mds.sweep_seconds", Size(self.mds.sweep_seconds), 1, 7 * 24 * 3600),
             ("oss.scrub_bytes_per_second", self.oss.scrub_bytes_per_second, 0, 1 << 40),
             ("oss.io_threads", Size(self.oss.io_threads.into()), 1, 512),
             ("client.dirty_bytes_max", client.dirty_bytes_max, 4 << 20, u64::from(u32::MAX)),

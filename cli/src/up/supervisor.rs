@@ -111,6 +111,8 @@ impl Supervisor {
         let Some(s3) = self.cluster.s3.as_ref().filter(|s3| !s3.linked) else { return Ok(()) };
         let mut command = tokio::process::Command::new(std::env::current_exe()?);
         command.arg("link").arg(format!("s3://{}", s3.bucket)).arg(&self.cluster.mount);
+        let events = "new,changed,deleted";
+        command.args(["--import", events, "--export", events]);
         command.envs(self.cluster.s3_environment()).stdout(std::process::Stdio::null());
         let status = command.status().await.context("link the bucket")?;
         anyhow::ensure!(status.success(), "the bucket cannot be linked to the root");

@@ -5,7 +5,7 @@ use super::*;
 
 const SESSION: u64 = 7;
 const DIR: Fid = Fid { seq: 0x2_0000_0401, oid: 1, ver: 0 };
-const FILE: Fid = Fid { oid: 2, ..DIR };
+pub(crate) const FILE: Fid = Fid { oid: 2, ..DIR };
 
 fn cache() -> Cache {
     let cache = Cache::new();
@@ -13,7 +13,7 @@ fn cache() -> Cache {
     cache
 }
 
-fn attr(fid: Fid, perm: u32) -> Attr {
+pub(crate) fn attr(fid: Fid, perm: u32) -> Attr {
     let now = Timestamp::default();
     let kind = if fid == DIR { FileKind::Directory } else { FileKind::Regular };
     Attr {

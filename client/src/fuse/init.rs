@@ -92,10 +92,10 @@ impl Negotiated {
 ///
 /// Not among them: `WRITEBACK_CACHE` (the kernel would trust its own size and mtime over the
 /// server's), `NO_OPEN_SUPPORT` (opens count), `READDIRPLUS_AUTO` (who lists first and asks for
-/// attributes then would have them for the first page only).
+/// attributes then would have them for the first page only), `ATOMIC_O_TRUNC` (`O_RDONLY | O_TRUNC`
+/// of a program that runs would empty it before the kernel says ETXTBSY).
 fn wanted(locks: LockScope, grants: Grants) -> Init {
     let mut flags = Init::ASYNC_READ
-        | Init::ATOMIC_O_TRUNC
         | Init::EXPORT_SUPPORT
         | Init::BIG_WRITES
         | Init::DONT_MASK

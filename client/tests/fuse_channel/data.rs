@@ -3,10 +3,12 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::process::Command;
 use std::time::Instant;
 
 use nacre_client::WriteFlags;
+use rustix::fs::{Mode, OFlags};
 
 use crate::harness::{Mounted, PATIENCE};
 
@@ -81,6 +83,23 @@ fn opening_with_truncate_empties_the_file() {
     fs::write(mount.path("file"), b"long text").unwrap();
     fs::write(mount.path("file"), b"new").unwrap();
     assert_eq!(fs::read(mount.path("file")).unwrap(), b"new");
+}
+
+#[test]
+fn a_program_that_runs_is_neither_written_nor_emptied() {
+    let Some(mount) = Mounted::new() else { return };
+    let (program, path) = (fs::read("/bin/sleep").unwrap(), mount.path("program"));
+    fs::write(&path, &program).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut running = Command::new(&path).arg("600").spawn().unwrap();
+    // The last is how a program is opened for reading and for truncation at once.
+    for flags in [OFlags::WRONLY, OFlags::RDWR, OFlags::RDONLY | OFlags::TRUNC] {
+        let opened = rustix::fs::open(&path, flags, Mode::empty());
+        assert_eq!(opened.unwrap_err(), rustix::io::Errno::TXTBSY);
+        assert!(fs::read(&path).unwrap() == program);
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
 }
 
 #[test]

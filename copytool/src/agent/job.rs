@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nacre_client::ClientError;
 use nacre_client::types::{Caller, OpenFlags};
-use nacre_model::{Attr, Errno, Fid, ServiceError};
+use nacre_model::{self as model, Attr, Errno, Fid, ServiceError};
 use nacre_node::register::Chain;
 use nacre_proto::convert::required;
 use nacre_proto::v1;
@@ -20,9 +20,8 @@ use super::Agent;
 use super::buckets::BucketError;
 use super::file::{Archived, Restored};
 use crate::error::S3Error;
-use crate::key::KeyKind;
 use crate::mover::{Busy, Download, MoveError, Mover, Upload, Wanted, Watch};
-use crate::object::{ETag, ObjectMeta, Precondition};
+use crate::object::{ETag, ObjectMeta, Precondition, Stored};
 use crate::posix::{self, FileKind, MetaError, PosixMeta};
 use crate::report::ReportCode;
 
@@ -39,7 +38,7 @@ pub(super) struct Job {
 
 /// Why an action is not done.
 #[derive(Debug, thiserror::Error)]
-enum JobError {
+pub(super) enum JobError {
     /// The file system did not do its part.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -60,7 +59,18 @@ enum JobError {
     Meta(#[from] MetaError),
     /// The archive has a copy of another length.
     #[error("the copy has {copy} bytes, the file {file}")]
-    Size { copy: u64, file: u64 },
+    Size {
+        /// Bytes of the copy.
+        copy: u64,
+        /// Bytes of the file.
+        file: u64,
+    },
+    /// The object that was to be copied is gone, or is another one by now.
+    #[error("the object that has the bytes")]
+    Origin(#[source] S3Error),
+    /// The file's bytes are neither here nor in the bucket.
+    #[error("the file is released, and its bytes are not in the bucket")]
+    NoBytes,
 }
 
 impl Job {
@@ -69,6 +79,7 @@ impl Job {
             HsmAction::Archive => self.archive().await,
             HsmAction::Restore => self.restore().await,
             HsmAction::Remove => self.remove().await,
+            HsmAction::Export => self.export().await,
             HsmAction::Unspecified => return,
         };
         let end = match done {
@@ -77,18 +88,22 @@ impl Job {
                 tracing::info!(fid = %self.fid, action = ?self.action, "canceled");
                 return;
             }
-            Err(error) => {
-                tracing::info!(fid = %self.fid, action = ?self.action, %error, "failed");
-                v1::HsmEndRequest { failure: Some(error.failure()), ..self.end() }
-            }
+            Err(error) => v1::HsmEndRequest { failure: Some(self.failed(&error)), ..self.end() },
         };
         if let Err(error) = self.agent.client.hsm_end(end).await {
             tracing::debug!(fid = %self.fid, %error, "what became of it is not wanted any more");
         }
     }
 
-    fn end(&self) -> v1::HsmEndRequest {
+    /// An end of which nothing more is said.
+    pub(super) fn end(&self) -> v1::HsmEndRequest {
         v1::HsmEndRequest { cookie: self.cookie, ..v1::HsmEndRequest::default() }
+    }
+
+    /// What the coordinator is told of an error.
+    pub(super) fn failed(&self, error: &JobError) -> v1::HsmFailure {
+        tracing::info!(fid = %self.fid, action = ?self.action, error = %Chain(error), "failed");
+        error.failure()
     }
 
     async fn archive(&self) -> Result<v1::HsmEndRequest, JobError> {
@@ -102,16 +117,11 @@ impl Job {
     }
 
     async fn archive_open(&self, source: Archived<'_>) -> Result<v1::HsmEndRequest, JobError> {
-        let client = &self.agent.client;
-        let attr = client.getattr(self.fid).await?;
-        let mut begun = client.hsm_begin(self.cookie).await?;
-        if begun.attr.as_ref().is_some_and(|attr| attr.size_lazy) {
-            client.settle_size(self.fid, attr.size).await?;
-            begun = client.hsm_begin(self.cookie).await?;
-        }
+        let (attr, begun) = self.begin_open().await?;
         let mover = self.agent.buckets.mover(&begun.bucket, Some(&begun.prefix)).await?;
-        let foreign = self.foreign(&mover, &begun).await?;
-        let meta = posix_meta(&attr).encode(&foreign)?;
+        let copied = begun.copy.as_ref().is_some_and(|copy| copy.key == begun.key);
+        let foreign = self.foreign(&mover, copied.then_some(&begun.key)).await?;
+        let meta = posix_meta(&attr)?.encode(&foreign)?;
         let job = Upload {
             key: &begun.key,
             size: attr.size,
@@ -119,11 +129,7 @@ impl Job {
             // The file is what counts, as where exports alone are on.
             when: &Precondition::Always,
         };
-        let fence =
-            async { client.hsm_progress(self.cookie, attr.size, true).await.map_err(|_| Busy) };
-        let stored = self
-            .watched(async |watch| Box::pin(mover.upload(job, &source, fence, watch)).await)
-            .await?;
+        let stored = self.upload(&mover, job, &source).await?;
         let copy = v1::HsmCopy {
             bucket: begun.bucket.clone(),
             key: begun.key.clone(),
@@ -135,19 +141,41 @@ impl Job {
         Ok(v1::HsmEndRequest { copy: Some(copy), ..self.end() })
     }
 
-    /// What others have stored with the object that is replaced.
-    async fn foreign(
+    /// Begins what is done with an open file, whose size the MDS then knows.
+    pub(super) async fn begin_open(&self) -> Result<(Attr, v1::HsmBeginResponse), JobError> {
+        let client = &self.agent.client;
+        // Also brings the lease, without which it cannot begin.
+        let attr = client.getattr(self.fid).await?;
+        let mut begun = client.hsm_begin(self.cookie).await?;
+        if begun.attr.as_ref().is_some_and(|attr| attr.size_lazy) {
+            client.settle_size(self.fid, attr.size).await?;
+            begun = client.hsm_begin(self.cookie).await?;
+        }
+        Ok((attr, begun))
+    }
+
+    /// Writes an open file's bytes, all of one time, into an object.
+    pub(super) async fn upload(
         &self,
         mover: &Mover,
-        begun: &v1::HsmBeginResponse,
+        job: Upload<'_>,
+        source: &Archived<'_>,
+    ) -> Result<Stored, JobError> {
+        let client = &self.agent.client;
+        let fence =
+            async { client.hsm_progress(self.cookie, job.size, true).await.map_err(|_| Busy) };
+        self.watched(async |watch| Box::pin(mover.upload(job, source, fence, watch)).await).await
+    }
+
+    /// What others have stored with the object that is replaced, if there is one.
+    pub(super) async fn foreign(
+        &self,
+        mover: &Mover,
+        key: Option<&String>,
     ) -> Result<ObjectMeta, JobError> {
-        if begun.copy.as_ref().is_none_or(|copy| copy.key != begun.key) {
-            return Ok(ObjectMeta::default());
-        }
-        match mover.bucket().head(&begun.key).await {
-            Ok(head) => Ok(posix::decode(KeyKind::Leaf, &head.meta)
-                .map(|imported| imported.foreign)
-                .unwrap_or_default()),
+        let Some(key) = key else { return Ok(ObjectMeta::default()) };
+        match mover.bucket().head(key).await {
+            Ok(head) => Ok(posix::foreign(&head.meta)),
             Err(S3Error::NotFound { .. }) => Ok(ObjectMeta::default()),
             Err(error) => Err(error.into()),
         }
@@ -181,7 +209,7 @@ impl Job {
     }
 
     /// Moves bytes, and tells the coordinator how many; stops when it is told to.
-    async fn watched<T>(
+    pub(super) async fn watched<T>(
         &self,
         work: impl AsyncFnOnce(Watch<'_>) -> Result<T, MoveError>,
     ) -> Result<T, JobError> {
@@ -215,20 +243,32 @@ impl Job {
     }
 }
 
-fn posix_meta(attr: &Attr) -> PosixMeta {
-    PosixMeta {
-        kind: FileKind::File,
+/// What is stored beside an object's bytes.
+pub(super) fn posix_meta(attr: &Attr) -> Result<PosixMeta, MetaError> {
+    let kind = match attr.kind {
+        model::FileKind::Regular => FileKind::File,
+        model::FileKind::Directory => FileKind::Directory,
+        model::FileKind::Symlink => FileKind::Symlink,
+        kind @ (model::FileKind::Fifo
+        | model::FileKind::Socket
+        | model::FileKind::CharDevice
+        | model::FileKind::BlockDevice) => {
+            return Err(MetaError::NoObjectType { bits: kind.mode_bits() });
+        }
+    };
+    Ok(PosixMeta {
+        kind,
         permissions: attr.perm,
         uid: attr.uid,
         gid: attr.gid,
         atime: attr.atime,
         mtime: attr.mtime,
-    }
+    })
 }
 
 impl JobError {
     /// Somebody has said that it is not to be done.
-    fn is_canceled(&self) -> bool {
+    pub(super) fn is_canceled(&self) -> bool {
         matches!(self, Self::Client(error) if error.errno() == Errno::ECANCELED)
     }
 
@@ -265,6 +305,9 @@ impl JobError {
                 (ReportCode::InternalError, false, Errno::EIO)
             }
             Self::Size { .. } => (ReportCode::S3Error, false, Errno::EIO),
+            // What has the bytes may be known by then.
+            Self::Origin(error) => (error.code(), true, Errno::EIO),
+            Self::NoBytes => (ReportCode::S3ObjectNotFound, false, Errno::EIO),
         }
     }
 }

@@ -4,12 +4,18 @@
 //! take ─► begin ─► move bytes, a sign of life every two seconds ─► end
 //! ```
 //!
+//! What the buckets have is found out by sweeps, which come with the actions: at most one of each
+//! repository at a time, beside all actions.
+//!
 //! It is a client like any other: it reads files under leases, and is fenced when it is silent.
 //! Whatever it was at when it died is given to another.
 
 mod buckets;
+mod export;
 mod file;
+mod found;
 mod job;
+mod sweep;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -18,7 +24,7 @@ use std::time::Duration;
 
 use nacre_client::{Client, ClientError};
 use nacre_node::Scope;
-use nacre_proto::v1::{HsmAction, HsmWork};
+use nacre_proto::v1::{HsmAction, HsmTakeResponse, HsmWork, SweepWork};
 use tokio::task::{Id, JoinSet};
 
 use crate::budget::MemoryBudget;
@@ -26,6 +32,7 @@ use crate::location::Endpoint;
 use crate::retry::Patience;
 use buckets::Buckets;
 use job::Job;
+use sweep::Sweep;
 
 /// Before the coordinator is asked again when it did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -67,7 +74,10 @@ pub async fn run(client: Client, config: AgentConfig, scope: &Scope) {
             () = scope.stopped() => {}
             () = work.one_ends(), if !work.jobs.is_empty() => {}
             taken = asking, if work.has_room() => match taken {
-                Ok(taken) => taken.into_iter().for_each(|taken| work.start(&agent, taken)),
+                Ok(taken) => {
+                    taken.work.into_iter().for_each(|taken| work.start(&agent, taken));
+                    taken.sweep.into_iter().for_each(|sweep| work.start_sweep(&agent, sweep));
+                }
                 Err(error) => {
                     tracing::debug!(%error, "the coordinator does not answer");
                     tokio::time::sleep(PAUSE).await;
@@ -82,7 +92,7 @@ impl Agent {
         &self,
         (restores, others): (u32, u32),
         working: Vec<u64>,
-    ) -> Result<Vec<HsmWork>, ClientError> {
+    ) -> Result<HsmTakeResponse, ClientError> {
         self.client.hsm_take(restores, others, working).await
     }
 }
@@ -93,8 +103,10 @@ struct Work {
     /// Restores, and others.
     limits: (u32, u32),
     jobs: JoinSet<()>,
-    /// What each of them is at.
+    /// What each of them is at that carries out an action.
     taken: HashMap<Id, (u64, HsmAction)>,
+    /// Which repository each of the others sweeps.
+    swept: HashMap<Id, u32>,
 }
 
 impl Work {
@@ -123,15 +135,29 @@ impl Work {
         self.taken.insert(task.id(), (cookie, action));
     }
 
+    /// A sweep of a repository that is being swept here is given out again once that has ended.
+    fn start_sweep(&mut self, agent: &Arc<Agent>, work: SweepWork) {
+        let Some(repository) = work.repository else { return };
+        let id = repository.id;
+        if self.swept.values().any(|swept| *swept == id) {
+            return;
+        }
+        let (number, after) = (work.sweep, work.after);
+        let sweep = Sweep { agent: Arc::clone(agent), repository, number, after };
+        let task = self.jobs.spawn(sweep.run());
+        self.swept.insert(task.id(), id);
+    }
+
     async fn one_ends(&mut self) {
         let id = match self.jobs.join_next_with_id().await {
             Some(Ok((id, ()))) => id,
             Some(Err(error)) => {
-                tracing::error!(%error, "an action panicked");
+                tracing::error!(%error, "an action or a sweep panicked");
                 error.id()
             }
             None => return,
         };
         self.taken.remove(&id);
+        self.swept.remove(&id);
     }
 }

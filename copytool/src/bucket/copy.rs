@@ -1,4 +1,5 @@
-//! New metadata for an object that keeps its bytes: copied onto itself within the server.
+//! Objects of bytes that the bucket has already, copied within the server: under another key, or
+//! onto themselves, with other metadata.
 
 use std::ops::Range;
 
@@ -25,49 +26,71 @@ struct Cut {
 const CUT: Cut = Cut { whole_max: COPY_BYTES_MAX, part: 1 << 30 };
 
 impl Bucket {
-    /// Replaces all metadata of the object with that `ETag`, else [`S3Error::Changed`].
+    /// Makes the object `to` of the bytes of `from`, which must have that `ETag`, else
+    /// [`S3Error::Changed`], and of this metadata. The two may be one: then only its metadata is
+    /// replaced. Whatever else had the key `to` is replaced as well.
     ///
-    /// The object gets a new time, and above [`COPY_BYTES_MAX`] a new `ETag`: record what comes
-    /// back. Several servers ignore the condition on the source, so a HEAD before checks it too;
-    /// a write between the two is then lost.
-    pub async fn copy_onto_itself(
+    /// The object gets a new time, and often a new `ETag`: record what comes back. Several servers
+    /// ignore the condition on the source, so a HEAD before checks it too; what is written between
+    /// the two is copied, or, if the two are one, lost.
+    ///
+    /// # Cancel safety
+    /// The object may or may not have been written; above [`COPY_BYTES_MAX`] an upload may stay.
+    pub async fn copy(
         &self,
-        key: &str,
+        from: &str,
+        to: &str,
         meta: &ObjectMeta,
         etag: &ETag,
     ) -> Result<Stored, S3Error> {
-        self.copy_cut(key, meta, etag, CUT).await
+        let found = self.head_of(from, etag).await?;
+        self.copy_found(from, to, meta, &found).await
+    }
+
+    /// The same, where a HEAD has found the source already.
+    pub(crate) async fn copy_found(
+        &self,
+        from: &str,
+        to: &str,
+        meta: &ObjectMeta,
+        found: &Head,
+    ) -> Result<Stored, S3Error> {
+        self.copy_cut(from, to, meta, found, CUT).await
     }
 
     async fn copy_cut(
         &self,
-        key: &str,
+        from: &str,
+        to: &str,
         meta: &ObjectMeta,
-        etag: &ETag,
+        found: &Head,
         cut: Cut,
     ) -> Result<Stored, S3Error> {
-        let call = self.call(Operation::CopyObject, key);
-        let found = self.head(key).await?;
-        if found.stored.etag != *etag {
-            return Err(S3Error::Changed { call });
-        }
-        if found.stored.size > cut.whole_max {
-            return self.copy_in_parts(key, meta, &found, cut.part).await;
-        }
         let size = found.stored.size;
-        let attempt = async |_| self.copy_once(&call, meta, &found).await;
+        if size > cut.whole_max {
+            return self.copy_in_parts(from, to, meta, found, cut.part).await;
+        }
+        let call = self.call(Operation::CopyObject, to);
+        let attempt = async |failed: u32| match self.copy_once(&call, from, meta, found).await {
+            // Perhaps by our own attempt, whose answer was lost: it may have changed the source.
+            Err(S3Error::Changed { .. }) if failed > 0 && from == to => {
+                self.recognize(&call, size, meta).await
+            }
+            result => result,
+        };
         self.patience.ask(&call, size / SERVER_SPEEDUP, attempt).await
     }
 
     async fn copy_once(
         &self,
         call: &Call,
+        from: &str,
         meta: &ObjectMeta,
         found: &Head,
     ) -> Result<Stored, S3Error> {
         let request = self.client.copy_object().bucket(&call.bucket).key(&call.key);
         let sent = request
-            .copy_source(source(call))
+            .copy_source(source(&call.bucket, from))
             .copy_source_if_match(found.stored.etag.quoted())
             .metadata_directive(MetadataDirective::Replace)
             .set_content_type(meta.content_type.clone())
@@ -82,20 +105,25 @@ impl Bucket {
 
     async fn copy_in_parts(
         &self,
-        key: &str,
+        from: &str,
+        to: &str,
         meta: &ObjectMeta,
         found: &Head,
         part_bytes: usize,
     ) -> Result<Stored, S3Error> {
-        let upload = self.begin_upload(key, meta).await?;
+        let upload = self.begin_upload(to, meta).await?;
         let size = found.stored.size;
-        let when = Precondition::Match(found.stored.etag.clone());
+        let when = if from == to {
+            Precondition::Match(found.stored.etag.clone())
+        } else {
+            Precondition::Always
+        };
         let copied = async {
             let mut parts = Vec::new();
             let starts = (0..size).step_by(part_bytes);
             let ends = starts.clone().skip(1).chain([size]);
             for (number, (start, end)) in (1..).zip(starts.zip(ends)) {
-                parts.push(self.copy_part(&upload, number, start..end, found).await?);
+                parts.push(self.copy_part(&upload, number, from, start..end, found).await?);
             }
             self.complete_upload(&upload, &parts, size, meta, &when).await
         };
@@ -111,6 +139,7 @@ impl Bucket {
         &self,
         upload: &PendingUpload,
         number: i32,
+        from: &str,
         range: Range<u64>,
         found: &Head,
     ) -> Result<StoredPart, S3Error> {
@@ -120,7 +149,7 @@ impl Bucket {
             let request = self.client.upload_part_copy().bucket(&call.bucket).key(&call.key);
             let request = request.upload_id(&upload.upload_id).part_number(number);
             let sent = request
-                .copy_source(source(&call))
+                .copy_source(source(&call.bucket, from))
                 .copy_source_if_match(found.stored.etag.quoted())
                 .copy_source_range(format!("bytes={}-{last}", range.start))
                 .send();
@@ -136,58 +165,71 @@ impl Bucket {
 }
 
 /// What is copied from, as its header wants it.
-fn source(call: &Call) -> String {
-    format!("{}/{}", call.bucket, percent::encode(&call.key))
+fn source(bucket: &str, key: &str) -> String {
+    format!("{bucket}/{}", percent::encode(key))
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use nacre_node::Scope;
-    use tokio::net::TcpListener;
 
     use super::*;
-    use crate::embedded::{Served, serve};
-    use crate::{Endpoint, Patience};
+    use crate::testing;
 
-    /// A bucket of a server in this process.
-    async fn bucket(scope: &Scope, dir: &std::path::Path) -> Bucket {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = Endpoint {
-            url: format!("http://{}", listener.local_addr().unwrap()),
-            region: "us-east-1".into(),
-            access_key: "access".into(),
-            secret_key: "secret".into(),
-        };
-        let served = Served {
-            dir: dir.to_owned(),
-            bucket: "data".into(),
-            access_key: "access".into(),
-            secret_key: "secret".into(),
-        };
-        let inner = scope.clone();
-        scope.spawn("server", async move { serve(listener, served, &inner).await.unwrap() });
-        Bucket::new(&endpoint, "s3://data".parse().unwrap(), Patience::default())
+    const BODY: Bytes = Bytes::from_static(b"content");
+
+    fn owner(uid: &str) -> ObjectMeta {
+        let user = [("file-owner".to_owned(), uid.to_owned())].into();
+        ObjectMeta { content_type: Some("text/plain".into()), user }
     }
 
     #[tokio::test]
-    async fn an_object_too_large_for_one_copy_gets_its_metadata_in_parts() {
+    async fn an_object_too_large_for_one_copy_is_copied_in_parts() {
         let (scope, dir) = (Scope::new(), tempfile::tempdir().unwrap());
-        let bucket = bucket(&scope, dir.path()).await;
-        let (old, body) = (ObjectMeta::default(), Bytes::from_static(b"content"));
-        let stored = bucket.put("ä b", body.clone(), &old, &Precondition::Always).await.unwrap();
-        let user = [("file-owner".to_owned(), "7".to_owned())].into();
-        let new = ObjectMeta { content_type: Some("text/plain".into()), user };
-        for part in [1, 3, 6] {
-            let etag = bucket.head("ä b").await.unwrap().stored.etag;
+        let bucket = testing::bucket(&scope, dir.path()).await;
+        let old = ObjectMeta::default();
+        let stored = bucket.put("ä b", BODY, &old, &Precondition::Always).await.unwrap();
+        let new = owner("7");
+        for (part, to) in [(1, "ä b"), (3, "ä b"), (6, "ä b"), (3, "c+d"), (6, "c+d")] {
+            let found = bucket.head("ä b").await.unwrap();
             let cut = Cut { whole_max: 6, part };
-            let copied = bucket.copy_cut("ä b", &new, &etag, cut).await.unwrap();
+            let copied = bucket.copy_cut("ä b", to, &new, &found, cut).await.unwrap();
             assert_eq!(copied.size, stored.size);
-            assert_eq!(bucket.head("ä b").await.unwrap().meta, new);
-            let read = bucket.get_whole("ä b", 7, Some(&copied.etag)).await.unwrap();
-            assert_eq!(read, body);
+            assert_eq!(bucket.head(to).await.unwrap().meta, new);
+            assert_eq!(bucket.get_whole(to, 7, Some(&copied.etag)).await.unwrap(), BODY);
         }
         assert!(bucket.list_uploads("").await.unwrap().is_empty());
+        scope.join().await;
+    }
+
+    #[tokio::test]
+    async fn a_copy_under_another_key_leaves_its_source_and_replaces_what_was_there() {
+        let (scope, dir) = (Scope::new(), tempfile::tempdir().unwrap());
+        let bucket = testing::bucket(&scope, dir.path()).await;
+        let always = Precondition::Always;
+        let stored = bucket.put("ä b", BODY, &owner("1"), &always).await.unwrap();
+        bucket.put("c+d", Bytes::new(), &owner("2"), &always).await.unwrap();
+        let copied = bucket.copy("ä b", "c+d", &owner("3"), &stored.etag).await.unwrap();
+        let head = bucket.head("c+d").await.unwrap();
+        assert_eq!((&head.stored, &head.meta), (&copied, &owner("3")));
+        assert_eq!(bucket.get_whole("c+d", 7, Some(&copied.etag)).await.unwrap(), BODY);
+        assert_eq!(bucket.head("ä b").await.unwrap().meta, owner("1"));
+        scope.join().await;
+    }
+
+    #[tokio::test]
+    async fn a_source_that_is_another_or_none_is_not_copied() {
+        let (scope, dir) = (Scope::new(), tempfile::tempdir().unwrap());
+        let bucket = testing::bucket(&scope, dir.path()).await;
+        let stored = bucket.put("a", BODY, &owner("1"), &Precondition::Always).await.unwrap();
+        let other = ETag::new("other");
+        let error = bucket.copy("a", "b", &owner("2"), &other).await.unwrap_err();
+        assert!(matches!(error, S3Error::Changed { .. }), "{error}");
+        let error = bucket.copy("c", "b", &owner("2"), &stored.etag).await.unwrap_err();
+        assert!(matches!(error, S3Error::NotFound { .. }), "{error}");
+        let error = bucket.head("b").await.unwrap_err();
+        assert!(matches!(error, S3Error::NotFound { .. }), "{error}");
         scope.join().await;
     }
 }

@@ -20,6 +20,32 @@ pub enum Listing<'a> {
     Level(&'a str),
 }
 
+/// Where a page begins.
+#[derive(Debug, Clone, Copy)]
+enum Start<'a> {
+    First,
+    /// After this key.
+    After(&'a str),
+    /// Where the page before ended.
+    Continuation(&'a str),
+}
+
+impl<'a> Start<'a> {
+    fn after(self) -> Option<&'a str> {
+        match self {
+            Self::After(key) => Some(key),
+            Self::First | Self::Continuation(_) => None,
+        }
+    }
+
+    fn continuation(self) -> Option<&'a str> {
+        match self {
+            Self::Continuation(token) => Some(token),
+            Self::First | Self::After(_) => None,
+        }
+    }
+}
+
 impl Bucket {
     /// One page of keys. `continuation` is the last page's [`Page::next`]; `max` is at most
     /// [`LIST_KEYS_MAX`].
@@ -27,6 +53,29 @@ impl Bucket {
         &self,
         listing: Listing<'_>,
         continuation: Option<&str>,
+        max: i32,
+    ) -> Result<Page, S3Error> {
+        let start = continuation.map_or(Start::First, Start::Continuation);
+        self.list_from(listing, start, max).await
+    }
+
+    /// The first page of the keys behind `after`, which need not exist; all are behind the empty
+    /// one. Its [`Page::next`] goes on as after [`Bucket::list`]. Should a server not know the
+    /// question, the pages begin with the first key all the same.
+    pub async fn list_after(
+        &self,
+        listing: Listing<'_>,
+        after: &str,
+        max: i32,
+    ) -> Result<Page, S3Error> {
+        let start = if after.is_empty() { Start::First } else { Start::After(after) };
+        self.list_from(listing, start, max).await
+    }
+
+    async fn list_from(
+        &self,
+        listing: Listing<'_>,
+        start: Start<'_>,
         max: i32,
     ) -> Result<Page, S3Error> {
         let (prefix, delimiter) = match listing {
@@ -41,12 +90,13 @@ impl Bucket {
                 .bucket(&call.bucket)
                 .prefix(prefix)
                 .set_delimiter(delimiter.clone())
-                .set_continuation_token(continuation.map(str::to_owned))
+                .set_continuation_token(start.continuation().map(str::to_owned))
+                .set_start_after(start.after().map(str::to_owned))
                 .max_keys(max)
                 // XML cannot hold every character that a key can.
                 .encoding_type(EncodingType::Url);
             let answer = request.send().await.map_err(|error| answer::refused(&call, error))?;
-            page(&call, continuation, &answer)
+            page(&call, start, &answer)
         };
         self.patience.ask(&call, 0, attempt).await
     }
@@ -71,18 +121,14 @@ impl Bucket {
     }
 }
 
-fn page(
-    call: &Call,
-    continuation: Option<&str>,
-    answer: &ListObjectsV2Output,
-) -> Result<Page, S3Error> {
+fn page(call: &Call, start: Start<'_>, answer: &ListObjectsV2Output) -> Result<Page, S3Error> {
     let encoded = answer.encoding_type() == Some(&EncodingType::Url);
     let objects = answer.contents().iter().map(|object| listed(call, encoded, object));
     let prefixes =
         answer.common_prefixes().iter().map(|common| key(call, encoded, common.prefix()));
     let more = answer.is_truncated() == Some(true);
     let next = answer.next_continuation_token().filter(|_| more).map(str::to_owned);
-    if more && next.as_deref().is_none_or(|next| Some(next) == continuation) {
+    if more && next.as_deref().is_none_or(|next| Some(next) == start.continuation()) {
         return Err(odd(call, "a listing that does not go on"));
     }
     Ok(Page {

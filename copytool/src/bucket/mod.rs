@@ -29,12 +29,13 @@ use bytes::Bytes;
 
 use crate::error::{Call, Operation, S3Error};
 use crate::location::{BucketUrl, Endpoint};
-use crate::object::{Head, ObjectMeta, Precondition, Stored, Tier};
+use crate::object::{ETag, Head, ObjectMeta, Precondition, Stored, Tier};
 use crate::retry::Patience;
 
 pub use copy::COPY_BYTES_MAX;
 pub use list::{LIST_KEYS_MAX, Listing};
 pub use multipart::PARTS_MAX;
+pub(crate) use probe::PROBE_NAME;
 
 /// What this endpoint does beyond what all do; [`Bucket::probe`] finds out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -163,6 +164,28 @@ impl Bucket {
             }
         };
         self.patience.ask(&call, 0, attempt).await
+    }
+
+    /// Removes an object if it is still the one with that `ETag`, else [`S3Error::Changed`]; that
+    /// there is none is success.
+    ///
+    /// Few servers know conditions on deleting, so a HEAD before checks it, which another writer
+    /// can slip past.
+    pub async fn delete_if(&self, key: &str, etag: &ETag) -> Result<(), S3Error> {
+        match self.head_of(key, etag).await {
+            Ok(_) => self.delete(key).await,
+            Err(S3Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is known of the object with that `ETag`; of another one, [`S3Error::Changed`].
+    pub(crate) async fn head_of(&self, key: &str, etag: &ETag) -> Result<Head, S3Error> {
+        let found = self.head(key).await?;
+        if found.stored.etag == *etag {
+            return Ok(found);
+        }
+        Err(S3Error::Changed { call: self.call(Operation::HeadObject, key) })
     }
 
     /// Checks what this endpoint would not.

@@ -11,6 +11,9 @@ use super::{Bucket, Features, Listing, answer, crc32c};
 use crate::error::{Operation, S3Error};
 use crate::object::{ETag, ObjectMeta, Precondition, Stored};
 
+/// How the names of these objects begin. They are nobody's files.
+pub(crate) const PROBE_NAME: &str = ".nacre-probe-";
+
 const BODY: Bytes = Bytes::from_static(b"written by nacre to see whether it may; delete it");
 
 impl Bucket {
@@ -23,7 +26,7 @@ impl Bucket {
     /// The object may stay behind: `.nacre-probe-` and a random number, below the prefix.
     pub async fn probe(self) -> Result<Self, S3Error> {
         self.list(Listing::Below(self.url.prefix()), None, 1).await?;
-        let key = format!("{}.nacre-probe-{}", self.url.prefix(), Uuid::new_v4().simple());
+        let key = format!("{}{PROBE_NAME}{}", self.url.prefix(), Uuid::new_v4().simple());
         let found = self.probe_object(&key).await;
         let deleted = self.delete(&key).await;
         let features = found?;
@@ -87,7 +90,7 @@ impl Bucket {
     async fn copy_works(&self, key: &str, stored: &Stored) -> Result<bool, S3Error> {
         let user = [("nacre-probe".to_owned(), "copied".to_owned())].into();
         let meta = ObjectMeta { content_type: None, user };
-        match self.copy_onto_itself(key, &meta, &stored.etag).await {
+        match self.copy(key, key, &meta, &stored.etag).await {
             Ok(_) => {}
             // Whatever it has against it: metadata is then exported together with the bytes.
             Err(error) if !error.is_transient() => return Ok(false),

@@ -66,12 +66,12 @@ async fn metadata_alone_is_replaced_and_the_bytes_stay() {
     let etag = put(&bucket, key, b"content").await;
     let user = [("file-owner".to_owned(), "7".to_owned())].into();
     let meta = ObjectMeta { content_type: Some("text/plain".into()), user };
-    let stored = bucket.copy_onto_itself(key, &meta, &etag).await.unwrap();
+    let stored = bucket.copy(key, key, &meta, &etag).await.unwrap();
     let head = bucket.head(key).await.unwrap();
     assert_eq!((head.meta, head.stored.etag), (meta.clone(), stored.etag.clone()));
     assert_eq!(bucket.get_whole(key, 7, Some(&stored.etag)).await.unwrap(), "content");
     let other = ETag::new("other");
-    let error = bucket.copy_onto_itself(key, &meta, &other).await.unwrap_err();
+    let error = bucket.copy(key, key, &meta, &other).await.unwrap_err();
     assert!(matches!(error, S3Error::Changed { .. }));
 }
 
@@ -102,6 +102,47 @@ async fn every_page_size_lists_every_key_once_and_in_order() {
     let level = bucket.list(Listing::Level("some/prefix/a/"), None, 10).await.unwrap();
     assert_eq!(keys(&level), ["some/prefix/a/", "some/prefix/a/b"]);
     assert_eq!(level.common_prefixes, ["some/prefix/a/c/"]);
+}
+
+#[tokio::test]
+async fn a_listing_can_begin_behind_any_key() {
+    let world = World::start().await;
+    let bucket = world.bucket().await;
+    let sorted = ["a", "a+b", "a/", "a/b", "b", "ä"].map(|name| format!("{PREFIX}{name}"));
+    for key in &sorted {
+        put(&bucket, key, b"").await;
+    }
+    let below = Listing::Below(PREFIX);
+    let from = |index: usize| sorted[index..].iter().map(String::as_str).collect::<Vec<_>>();
+    for (index, after) in sorted.iter().enumerate() {
+        let page = bucket.list_after(below, after, 1000).await.unwrap();
+        assert_eq!(keys(&page), from(index + 1), "{after}");
+    }
+    // A key that is not there; the beginning; and how it goes on.
+    let page = bucket.list_after(below, "some/prefix/a/a", 1000).await.unwrap();
+    assert_eq!(keys(&page), from(3));
+    let page = bucket.list_after(below, "", 2).await.unwrap();
+    assert_eq!(keys(&page), from(0)[..2]);
+    let page = bucket.list_after(below, "some/prefix/a", 2).await.unwrap();
+    assert_eq!(keys(&page), from(1)[..2]);
+    let page = bucket.list(below, page.next.as_deref(), 1000).await.unwrap();
+    assert_eq!(keys(&page), from(3));
+}
+
+#[tokio::test]
+async fn only_the_object_that_is_meant_is_deleted() {
+    let world = World::start().await;
+    let bucket = world.bucket().await;
+    let key = "some/prefix/a";
+    let old = put(&bucket, key, b"content").await;
+    let new = put(&bucket, key, b"of somebody else").await;
+    let error = bucket.delete_if(key, &old).await.unwrap_err();
+    assert!(matches!(error, S3Error::Changed { .. }), "{error}");
+    assert_eq!(bucket.head(key).await.unwrap().stored.etag, new);
+    bucket.delete_if(key, &new).await.unwrap();
+    let error = bucket.head(key).await.unwrap_err();
+    assert!(matches!(error, S3Error::NotFound { .. }), "{error}");
+    bucket.delete_if(key, &new).await.unwrap();
 }
 
 #[tokio::test]

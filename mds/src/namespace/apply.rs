@@ -87,10 +87,11 @@ fn single(txn: &mut Txn<'_>, command: &Command) -> Result<Outcome, NsError> {
         Op::SkipFids { count } => ctx.counters()?.skip_fids(*count),
         Op::Hsm { op } => hsm::apply(&mut ctx, op, &mut outcome)?,
     }
-    ctx.finish();
+    ctx.finish()?;
     outcome.work = std::mem::take(&mut ctx.work);
     outcome.unlinked = std::mem::take(&mut ctx.unlinked);
     outcome.directories = std::mem::take(&mut ctx.directories);
+    outcome.exports = std::mem::take(&mut ctx.exports);
     Ok(outcome)
 }
 

@@ -33,6 +33,7 @@ pub(super) fn batch(
             Ok(done) => {
                 outcome.work.extend(done.work);
                 outcome.unlinked.extend(done.unlinked);
+                outcome.exports.extend(done.exports);
             }
             Err(error @ (NsError::Store(_) | NsError::Damaged(_))) => return Err(error),
             Err(error) => {
@@ -67,8 +68,9 @@ fn one(
         }
     }
     change(&mut ctx, op)?;
-    ctx.finish();
+    ctx.finish()?;
     let (work, unlinked) = (std::mem::take(&mut ctx.work), std::mem::take(&mut ctx.unlinked));
+    let exports = std::mem::take(&mut ctx.exports);
     txn.check_changes_since(before)?;
-    Ok(Outcome { work, unlinked, ..Outcome::default() })
+    Ok(Outcome { work, unlinked, exports, ..Outcome::default() })
 }

@@ -180,7 +180,7 @@ pub(super) fn default_layout(ctx: &Ctx<'_, '_>, parent: &Inode) -> Result<Layout
     Ok(LayoutTemplate::built_in())
 }
 
-fn take_fid(ctx: &mut Ctx<'_, '_>) -> Result<Fid, NsError> {
+pub(super) fn take_fid(ctx: &mut Ctx<'_, '_>) -> Result<Fid, NsError> {
     let given = ctx.caller.new_fid;
     let fid = match given {
         Some(fid) => fid,

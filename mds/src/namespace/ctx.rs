@@ -6,7 +6,7 @@ use nacre_proto::convert::{BadMessage, required};
 use nacre_proto::v1;
 
 use super::rows::{self, Place};
-use super::{LINKS_KEPT_MAX, NsError};
+use super::{LINKS_KEPT_MAX, NsError, export};
 use crate::command::Work;
 use crate::record::{
     Counters, Entry, Inode, Link, Record, Superblock, VALUE_BYTES_MAX, WorkItem, encode_raw,
@@ -50,6 +50,12 @@ pub(super) struct Ctx<'t, 'a> {
     pub(super) unlinked: Vec<Fid>,
     /// As they are after the change, of whose names some have changed.
     pub(super) directories: Vec<v1::Attr>,
+    /// Inodes that were written or freed.
+    pub(super) touched: Vec<Fid>,
+    /// Those of them that have got another name.
+    pub(super) moved: Vec<Fid>,
+    /// Exports that were queued, or wait already: `(cookie, inode)`.
+    pub(super) exports: Vec<(u64, Fid)>,
 }
 
 impl<'t, 'a> Ctx<'t, 'a> {
@@ -68,6 +74,9 @@ impl<'t, 'a> Ctx<'t, 'a> {
             work: Vec::new(),
             unlinked: Vec::new(),
             directories: Vec::new(),
+            touched: Vec::new(),
+            moved: Vec::new(),
+            exports: Vec::new(),
         })
     }
 
@@ -80,11 +89,13 @@ impl<'t, 'a> Ctx<'t, 'a> {
         Ok(self.counters.insert(counters))
     }
 
-    /// Writes the counters if they were asked for.
-    pub(super) fn finish(&mut self) {
+    /// Notes what must be exported, and writes the counters if they were asked for.
+    pub(super) fn finish(&mut self) -> Result<(), NsError> {
+        export::note(self)?;
         if let Some(counters) = self.counters.take() {
             self.txn.put(keys::counters(), counters.encode());
         }
+        Ok(())
     }
 
     pub(super) fn inode(&self, fid: Fid) -> Result<Inode, NsError> {
@@ -101,6 +112,7 @@ impl<'t, 'a> Ctx<'t, 'a> {
             return Err(NsError::RecordTooBig { fid, bytes: value.len() });
         }
         self.txn.put(keys::inode(fid), value);
+        self.touched.push(fid);
         Ok(())
     }
 

@@ -120,6 +120,9 @@ pub enum NsError {
     /// The action was canceled, or has ended.
     #[error("HSM action {0} is not in the queue any more")]
     NoAction(u64),
+    /// A data repository is linked to it, or to a folder in it.
+    #[error("directory {0} is, or holds, the folder of a data repository")]
+    LinkedFolder(Fid),
     /// A data repository cannot be linked there, or unlinked.
     #[error("{0}")]
     Repository(&'static str),
@@ -275,7 +278,10 @@ impl ServiceError for NsError {
             Self::XattrTooBig(_) => Errno::E2BIG,
             Self::DefaultAcl(_) => Errno::EACCES,
             Self::TooFar { .. } | Self::InlineFull { .. } => Errno::EFBIG,
-            Self::HasInlineBytes(_) | Self::HasData(_) | Self::HsmBusy(_) => Errno::EBUSY,
+            Self::HasInlineBytes(_)
+            | Self::HasData(_)
+            | Self::HsmBusy(_)
+            | Self::LinkedFolder(_) => Errno::EBUSY,
             Self::NoPlacement { .. } => Errno::EAGAIN,
             Self::XattrSpace(_)
             | Self::RecordTooBig { .. }
@@ -328,6 +334,7 @@ impl ServiceError for NsError {
             | Self::Hsm { .. }
             | Self::HsmBusy(_)
             | Self::NoAction(_)
+            | Self::LinkedFolder(_)
             | Self::Repository(_)
             | Self::RecordTooBig { .. }
             | Self::OldRequest { .. }

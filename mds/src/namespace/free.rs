@@ -52,6 +52,7 @@ pub(super) fn reap(ctx: &mut Ctx<'_, '_>, fid: Fid) -> Result<(), NsError> {
 fn free(ctx: &mut Ctx<'_, '_>, inode: &Inode) -> Result<(), NsError> {
     let fid = inode.attr.fid;
     ctx.txn.remove(keys::inode(fid));
+    ctx.touched.push(fid);
     if inode.xattrs.count > 0 {
         let (from, to) = (keys::xattr(fid, b""), keys::xattr_end(fid));
         for key in rows::keys_between(ctx.txn, &from, &to, usize::MAX)? {

@@ -13,9 +13,9 @@ use nacre_proto::v1::{HsmAction, WorkKind};
 use super::apply::layout_reply;
 use super::ctx::{Ctx, fid};
 use super::data::{self, as_file};
-use super::{BLOCK_UNIT, NsError, free, layout, repository, rows};
+use super::{BLOCK_UNIT, NsError, export, free, import, layout, repository, rows};
 use crate::command::Outcome;
-use crate::record::{FileBody, HsmFlags, Inode, Record, WorkItem, key as keys, narrow, osts};
+use crate::record::{Body, FileBody, HsmFlags, Inode, Record, WorkItem, key as keys, narrow, osts};
 
 /// Times an action is tried.
 pub const ATTEMPTS_MAX: u32 = 5;
@@ -36,6 +36,11 @@ pub(super) fn apply(
         Wire::End(op) => outcome.cookie = end(ctx, op)?,
         Wire::Link(op) => outcome.cookie = repository::link(ctx, op)?.into(),
         Wire::Unlink(op) => repository::unlink(ctx, op.id)?,
+        Wire::Update(op) => repository::update(ctx, op)?,
+        Wire::Imported(op) => repository::imported(ctx, op.id)?,
+        Wire::ForgetKnown(op) => outcome.cookie = repository::forget_known(ctx, op.id)?,
+        Wire::Descend(op) => outcome.cookie = export::descend(ctx, op)?,
+        Wire::Import(op) => outcome.imports = import::import(ctx, op)?,
     }
     Ok(())
 }
@@ -75,7 +80,7 @@ pub(super) fn forget(ctx: &mut Ctx<'_, '_>, fid: Fid, file: &FileBody) -> Result
     Ok(())
 }
 
-fn row(ctx: &Ctx<'_, '_>, fid: Fid) -> Result<v1::HsmRecord, NsError> {
+pub(super) fn row(ctx: &Ctx<'_, '_>, fid: Fid) -> Result<v1::HsmRecord, NsError> {
     Ok(rows::row(ctx.txn, &keys::hsm(fid))?.unwrap_or_default())
 }
 
@@ -84,7 +89,11 @@ fn action(ctx: &Ctx<'_, '_>, cookie: u64) -> Result<Option<v1::HsmActionRecord>,
 }
 
 /// Puts the inode and its row; a file without flags has none.
-fn put(ctx: &mut Ctx<'_, '_>, inode: &mut Inode, row: &v1::HsmRecord) -> Result<(), NsError> {
+pub(super) fn put(
+    ctx: &mut Ctx<'_, '_>,
+    inode: &mut Inode,
+    row: &v1::HsmRecord,
+) -> Result<(), NsError> {
     let (fid, file) = as_file(inode)?;
     let hsm = file.hsm;
     if hsm.is_empty() {
@@ -102,7 +111,8 @@ fn needed(action: HsmAction, hsm: HsmFlags) -> bool {
         HsmAction::Archive => !hsm.contains(HsmFlags::ARCHIVED) || hsm.contains(HsmFlags::DIRTY),
         HsmAction::Restore => hsm.contains(HsmFlags::RELEASED),
         HsmAction::Remove => hsm.intersects(HsmFlags::ARCHIVED | HsmFlags::EXISTS),
-        HsmAction::Unspecified => false,
+        // Queued by what changes alone.
+        HsmAction::Export | HsmAction::Unspecified => false,
     }
 }
 
@@ -115,7 +125,7 @@ fn allowed(fid: Fid, action: HsmAction, hsm: HsmFlags) -> Result<(), NsError> {
         HsmAction::Remove if hsm.contains(HsmFlags::RELEASED) => {
             Err(NsError::Hsm { fid, why: "its only bytes are in the archive" })
         }
-        HsmAction::Unspecified => Err(NsError::Invalid("no such HSM action")),
+        HsmAction::Export | HsmAction::Unspecified => Err(NsError::Invalid("no such HSM action")),
         HsmAction::Archive | HsmAction::Restore | HsmAction::Remove => Ok(()),
     }
 }
@@ -144,14 +154,23 @@ fn queue(ctx: &mut Ctx<'_, '_>, op: &v1::HsmQueueRecord) -> Result<u64, NsError>
     if op.action() == HsmAction::Archive {
         file.hsm.insert(HsmFlags::EXISTS);
     }
+    row.cookie = new_action(ctx, fid, op.action())?;
+    put(ctx, &mut inode, &row)?;
+    Ok(row.cookie)
+}
+
+/// Puts an action into the queue, whatever else is there.
+pub(super) fn new_action(
+    ctx: &mut Ctx<'_, '_>,
+    fid: Fid,
+    action: HsmAction,
+) -> Result<u64, NsError> {
     let counters = ctx.counters()?;
     let cookie = counters.next_work;
     counters.next_work = cookie.checked_add(1).ok_or(NsError::UsedUp("action number"))?;
-    let queued =
-        v1::HsmActionRecord { fid: op.fid, action: op.action, ..v1::HsmActionRecord::default() };
+    let mut queued = v1::HsmActionRecord { fid: Some(fid.into()), ..Default::default() };
+    queued.set_action(action);
     ctx.txn.put(keys::action(cookie), queued.encode());
-    row.cookie = cookie;
-    put(ctx, &mut inode, &row)?;
     Ok(cookie)
 }
 
@@ -171,25 +190,49 @@ fn release(ctx: &mut Ctx<'_, '_>, fid: Fid) -> Result<(), NsError> {
         return refused("it is dirty, lost, or marked never to be released");
     }
     let row = row(ctx, fid)?;
-    if row.cookie != 0 {
+    // What is being exported may be on its way out of the bucket.
+    if row.cookie != 0 || export::is_queued(ctx, fid)? {
         return Err(NsError::HsmBusy(fid));
     }
     let archived = row.copy.as_ref().map(|copy| (copy.data_version, copy.size));
     if lazy || archived != Some((file.data_version, size)) {
         return refused("it was changed since it was archived");
     }
+    file.hsm.insert(HsmFlags::RELEASED);
+    give_up_bytes(ctx, &mut inode)?;
+    put(ctx, &mut inode, &row)
+}
+
+/// Frees what holds the bytes here. The caller puts the inode.
+pub(super) fn give_up_bytes(ctx: &mut Ctx<'_, '_>, inode: &mut Inode) -> Result<(), NsError> {
+    let size = inode.attr.size;
+    let (fid, file) = as_file(inode)?;
     free::destroy_objects(ctx, fid, file, WorkKind::DestroyTombstone)?;
     free::destroy_pending(ctx, fid, file, WorkKind::DestroyTombstone)?;
     file.pending = None;
     layout::next_generation(file)?;
     file.components.iter_mut().for_each(|component| component.osts.clear());
     file.is_inline = true;
-    file.hsm.insert(HsmFlags::RELEASED);
-    data::put_bytes(ctx, &mut inode, &[])?;
+    data::put_bytes(ctx, inode, &[])?;
     // Not 0, or archivers take it for a hole.
     inode.attr.blocks = u64::from(size > 0);
     inode.attr.layout_gen = inode.attr.layout_gen.wrapping_add(1);
-    put(ctx, &mut inode, &row)
+    Ok(())
+}
+
+/// Whether there are bytes, or may be, that no archive has.
+pub(super) fn is_only_here(inode: &Inode) -> bool {
+    let Body::File(file) = &inode.body else { return false };
+    !file.hsm.contains(HsmFlags::ARCHIVED) || file.hsm.contains(HsmFlags::DIRTY)
+}
+
+/// What is known of a file whose copy is this.
+pub(super) fn record_of(object: &v1::ExportedObject) -> v1::HsmRecord {
+    v1::HsmRecord {
+        archive_id: object.repository,
+        copy: Some(copy_of(object)),
+        ..v1::HsmRecord::default()
+    }
 }
 
 fn set_flags(ctx: &mut Ctx<'_, '_>, op: &v1::HsmSetFlagsRecord) -> Result<(), NsError> {
@@ -314,6 +357,9 @@ fn install(fid: Fid, file: &mut FileBody, row: &v1::HsmRecord) -> Result<(), NsE
 fn end(ctx: &mut Ctx<'_, '_>, op: &v1::HsmEndRequest) -> Result<u64, NsError> {
     // Canceled meanwhile, or the file is gone: what was done is nobody's.
     let Some(mut queued) = action(ctx, op.cookie)? else { return Ok(0) };
+    if queued.action() == HsmAction::Export {
+        return export::end(ctx, op, queued);
+    }
     let mut inode = ctx.inode(fid("fid", queued.fid)?)?;
     let mut row = row(ctx, inode.attr.fid)?;
     if let Some(failure) = &op.failure {
@@ -332,7 +378,7 @@ fn end(ctx: &mut Ctx<'_, '_>, op: &v1::HsmEndRequest) -> Result<u64, NsError> {
         return Ok(0);
     }
     match queued.action() {
-        HsmAction::Archive => archived(&mut inode, &mut row, op)?,
+        HsmAction::Archive => archived(ctx, &mut inode, &mut row, op)?,
         HsmAction::Restore => restored(ctx, &mut inode, &mut row, op)?,
         HsmAction::Remove => {
             let (_, file) = as_file(&mut inode)?;
@@ -340,7 +386,7 @@ fn end(ctx: &mut Ctx<'_, '_>, op: &v1::HsmEndRequest) -> Result<u64, NsError> {
             file.hsm.remove(gone);
             row.copy = None;
         }
-        HsmAction::Unspecified => {}
+        HsmAction::Export | HsmAction::Unspecified => {}
     }
     drop_action(ctx, &mut inode, &mut row)?;
     put(ctx, &mut inode, &row)?;
@@ -348,11 +394,29 @@ fn end(ctx: &mut Ctx<'_, '_>, op: &v1::HsmEndRequest) -> Result<u64, NsError> {
 }
 
 fn archived(
+    ctx: &mut Ctx<'_, '_>,
     inode: &mut Inode,
     row: &mut v1::HsmRecord,
     op: &v1::HsmEndRequest,
 ) -> Result<(), NsError> {
     let copy = required("copy", op.copy.clone())?;
+    let object = v1::ExportedObject {
+        repository: row.archive_id,
+        bucket: copy.bucket.clone(),
+        key: copy.key.clone(),
+        etag: copy.etag.clone(),
+        version_id: copy.version_id.clone(),
+        size: copy.size,
+        data_version: copy.data_version,
+        // Of its names and attributes nothing is known.
+        state: 0,
+    };
+    export::has(ctx, inode.attr.fid, object)?;
+    has_copy(inode, row, copy)
+}
+
+/// There is a copy now.
+fn has_copy(inode: &mut Inode, row: &mut v1::HsmRecord, copy: v1::HsmCopy) -> Result<(), NsError> {
     let lazy = inode.attr.size_lazy;
     let (_, file) = as_file(inode)?;
     file.hsm.insert(HsmFlags::EXISTS | HsmFlags::ARCHIVED);
@@ -365,6 +429,73 @@ fn archived(
     }
     row.copy = Some(copy);
     Ok(())
+}
+
+fn copy_of(object: &v1::ExportedObject) -> v1::HsmCopy {
+    v1::HsmCopy {
+        bucket: object.bucket.clone(),
+        key: object.key.clone(),
+        etag: object.etag.clone(),
+        version_id: object.version_id.clone(),
+        size: object.size,
+        data_version: object.data_version,
+    }
+}
+
+/// Objects of an inode were put: the first is the copy of a file.
+pub(super) fn exported(
+    ctx: &mut Ctx<'_, '_>,
+    fid: Fid,
+    put: &[v1::ExportedObject],
+) -> Result<(), NsError> {
+    let (Some(object), Some(mut inode)) = (put.first(), rows::find_inode(ctx.txn, fid)?) else {
+        return Ok(());
+    };
+    if as_file(&mut inode).is_err() {
+        return Ok(());
+    }
+    let mut row = row(ctx, fid)?;
+    row.archive_id = object.repository;
+    has_copy(&mut inode, &mut row, copy_of(object))?;
+    self::put(ctx, &mut inode, &row)
+}
+
+/// Objects of an inode were deleted; these are left.
+pub(super) fn copies_left(
+    ctx: &mut Ctx<'_, '_>,
+    fid: Fid,
+    left: &[v1::ExportedObject],
+) -> Result<(), NsError> {
+    let Some(mut inode) = rows::find_inode(ctx.txn, fid)? else { return Ok(()) };
+    let Ok((_, file)) = as_file(&mut inode) else { return Ok(()) };
+    let mut row = row(ctx, fid)?;
+    let Some(copy) = &row.copy else { return Ok(()) };
+    let is_there = |object: &v1::ExportedObject| *copy == copy_of(object);
+    if left.iter().any(is_there) {
+        return Ok(());
+    }
+    let same = left.iter().find(|object| object.data_version == copy.data_version);
+    match same.map(copy_of) {
+        Some(copy) => row.copy = Some(copy),
+        None if file.hsm.contains(HsmFlags::RELEASED) => file.hsm.insert(HsmFlags::LOST),
+        None => {
+            row.copy = None;
+            file.hsm
+                .remove(HsmFlags::EXISTS | HsmFlags::ARCHIVED | HsmFlags::DIRTY | HsmFlags::LOST);
+        }
+    }
+    put(ctx, &mut inode, &row)
+}
+
+/// The copy may not be there any more: it must not be all that is left of the file.
+pub(super) fn doubt_copy(ctx: &mut Ctx<'_, '_>, mut inode: Inode) -> Result<(), NsError> {
+    let Ok((fid, file)) = as_file(&mut inode) else { return Ok(()) };
+    if !file.hsm.contains(HsmFlags::ARCHIVED) {
+        return Ok(());
+    }
+    file.hsm.insert(HsmFlags::DIRTY);
+    let row = row(ctx, fid)?;
+    put(ctx, &mut inode, &row)
 }
 
 fn restored(

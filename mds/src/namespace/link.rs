@@ -5,7 +5,7 @@ use nacre_proto::v1;
 
 use super::apply::attr_reply;
 use super::ctx::{Ctx, fid, name};
-use super::{LINKS_MAX, NsError, free, rows};
+use super::{LINKS_MAX, NsError, export, free, rows};
 use crate::record::key as keys;
 
 pub(super) fn link(ctx: &mut Ctx<'_, '_>, op: &v1::LinkOp) -> Result<v1::ChangeResponse, NsError> {
@@ -69,6 +69,9 @@ pub(super) fn rmdir(
     let inode = ctx.inode(entry.fid)?;
     if !inode.is_dir() {
         return Err(NsError::NotDirectory(entry.fid));
+    }
+    if export::is_linked(ctx, entry.fid)? {
+        return Err(NsError::LinkedFolder(entry.fid));
     }
     if !rows::is_empty_directory(ctx.txn, entry.fid)? {
         return Err(NsError::NotEmpty(entry.fid));

@@ -25,8 +25,10 @@ mod create;
 mod ctx;
 mod data;
 mod error;
+pub mod export;
 mod free;
 pub mod hsm;
+mod import;
 mod layout;
 mod link;
 pub mod read;
@@ -82,7 +84,14 @@ pub fn format(fsname: &str, hash_key: [u64; 2], time: Timestamp) -> Batch {
 }
 
 fn format_with(fsname: &str, hash_key: [u64; 2], time: Timestamp, hash_bits: u32) -> Batch {
-    let superblock = Superblock { fsname: fsname.to_owned(), hash_key, hash_bits };
+    let superblock = Superblock {
+        fsname: fsname.to_owned(),
+        hash_key,
+        hash_bits,
+        last_repository: 0,
+        linked: false,
+        exporting: false,
+    };
     let counters = Counters { next_session: 1, next_work: 1, inodes: 1, ..Counters::default() };
     let attr = Attr {
         fid: Fid::ROOT,

@@ -351,6 +351,57 @@ pub fn repository_of<'p>(
     Ok(repositories(view)?.into_iter().find_map(found))
 }
 
+/// What is to be done to make buckets what an inode is.
+pub fn plan_export(view: &dyn View, fid: Fid) -> Result<super::export::Plan, NsError> {
+    super::export::plan(view, fid)
+}
+
+/// The other released file, if there is one, whose only bytes are in this object.
+pub fn needed_by(
+    view: &dyn View,
+    fid: Fid,
+    repository: &v1::Repository,
+    key: &str,
+) -> Result<Option<Fid>, NsError> {
+    super::export::needed_by(view, fid, repository, key)
+}
+
+/// What a path from the root leads to, without following symbolic links; slashes at its ends do not
+/// count.
+pub fn resolve(view: &dyn View, path: &str) -> Result<Option<Attr>, NsError> {
+    let mut at = getattr(view, Fid::ROOT)?;
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        if at.kind != FileKind::Directory {
+            return Ok(None);
+        }
+        let Some(fid) = lookup_fid(view, at.fid, part.as_bytes())? else { return Ok(None) };
+        at = getattr(view, fid)?;
+    }
+    Ok(Some(at))
+}
+
+/// Objects of a repository that we know of, with keys after `after`, up to `last` (empty: to the
+/// end), at most `max`.
+pub fn known_objects(
+    view: &dyn View,
+    repository: u32,
+    (after, last): (&str, &str),
+    max: usize,
+) -> Result<Vec<(String, v1::KnownRecord)>, NsError> {
+    let from = keys::after(&keys::known(repository, after));
+    let to = if last.is_empty() {
+        keys::known_end(repository)
+    } else {
+        keys::after(&keys::known(repository, last))
+    };
+    let mut found = Vec::new();
+    for key in rows::keys_between(view, &from, &to, max)? {
+        let (_, object) = keys::known_of(&key)?;
+        found.extend(rows::row::<v1::KnownRecord>(view, &key)?.map(|row| (object.to_owned(), row)));
+    }
+    Ok(found)
+}
+
 /// Whether `directory` is `below` or one of the directories above it.
 pub(super) fn is_ancestor(view: &dyn View, directory: Fid, below: Fid) -> Result<bool, NsError> {
     let mut at = below;

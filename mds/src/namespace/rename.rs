@@ -5,7 +5,7 @@ use nacre_proto::v1;
 
 use super::apply::attr_reply;
 use super::ctx::{Ctx, fid, name};
-use super::{NsError, free, read, rows};
+use super::{NsError, export, free, read, rows};
 use crate::record::{Entry, Inode, key as keys};
 
 /// A name in a directory.
@@ -42,6 +42,11 @@ pub(super) fn rename(
         return Err(NsError::NoEntry { parent: to.parent, name });
     }
     let moved = ctx.inode(source.fid)?;
+    for fid in found.into_iter().chain([source.fid]) {
+        if moved.is_dir() && export::is_linked(ctx, fid)? {
+            return Err(NsError::LinkedFolder(fid));
+        }
+    }
     if let Some((_, entry)) = &target
         && entry.fid == source.fid
     {
@@ -128,5 +133,6 @@ fn relink(ctx: &mut Ctx<'_, '_>, inode: &mut Inode, from: &Spot, to: &Spot) -> R
     inode.add_link(to.parent, &to.name);
     inode.attr.ctime = ctx.time;
     inode.settle_links();
+    ctx.moved.push(inode.attr.fid);
     ctx.put_inode(inode)
 }

@@ -2,13 +2,15 @@
 
 use nacre_proto::v1;
 
-use super::NsError;
 use super::ctx::Ctx;
-use super::read;
+use super::{NsError, export, read, rows};
 use crate::record::{Record, key as keys};
+use crate::store::View;
 
 /// Most repositories of a file system. Source: FSx.
 pub const REPOSITORIES_MAX: usize = 8;
+/// Objects that one command forgets.
+const FORGET_MAX: usize = 256;
 
 /// Links a folder to a prefix of a bucket. Returns its number.
 pub(super) fn link(ctx: &mut Ctx<'_, '_>, wanted: &v1::Repository) -> Result<u32, NsError> {
@@ -29,9 +31,13 @@ pub(super) fn link(ctx: &mut Ctx<'_, '_>, wanted: &v1::Repository) -> Result<u32
             return Err(NsError::Repository("that part of the bucket is linked already"));
         }
     }
-    let used = |id: &u32| linked.iter().any(|other| other.id == *id);
-    let id = (1..=u32::MAX).find(|id| !used(id)).ok_or(NsError::UsedUp("repository number"))?;
-    ctx.txn.put(keys::repository(id), v1::Repository { id, ..wanted.clone() }.encode());
+    // Never one that was used before: objects are known by it.
+    let id = ctx.superblock.last_repository.checked_add(1);
+    let id = id.ok_or(NsError::UsedUp("repository number"))?;
+    ctx.superblock.last_repository = id;
+    let repository = v1::Repository { id, imported: false, ..wanted.clone() };
+    ctx.txn.put(keys::repository(id), repository.encode());
+    summarize(ctx)?;
     Ok(id)
 }
 
@@ -41,7 +47,54 @@ pub(super) fn unlink(ctx: &mut Ctx<'_, '_>, id: u32) -> Result<(), NsError> {
         return Err(NsError::Repository("no such data repository"));
     }
     ctx.txn.remove(keys::repository(id));
+    summarize(ctx)
+}
+
+/// Keeps in the superblock what every command asks.
+fn summarize(ctx: &mut Ctx<'_, '_>) -> Result<(), NsError> {
+    let linked = read::repositories(ctx.txn)?;
+    ctx.superblock.linked = !linked.is_empty();
+    ctx.superblock.exporting = linked.iter().any(export::exports);
+    ctx.txn.put(keys::superblock(), ctx.superblock.encode());
     Ok(())
+}
+
+/// One by its number.
+pub(super) fn find(view: &dyn View, id: u32) -> Result<v1::Repository, NsError> {
+    let row = rows::row(view, &keys::repository(id))?;
+    row.ok_or(NsError::Repository("no such data repository"))
+}
+
+/// Changes its policies.
+pub(super) fn update(
+    ctx: &mut Ctx<'_, '_>,
+    op: &v1::UpdateRepositoryRequest,
+) -> Result<(), NsError> {
+    let mut repository = find(ctx.txn, op.id)?;
+    repository.import = op.import.or(repository.import);
+    repository.export = op.export.or(repository.export);
+    if op.batch_import {
+        (repository.batch_import, repository.imported) = (true, false);
+    }
+    ctx.txn.put(keys::repository(op.id), repository.encode());
+    summarize(ctx)
+}
+
+/// Everything that was there has been imported once.
+pub(super) fn imported(ctx: &mut Ctx<'_, '_>, id: u32) -> Result<(), NsError> {
+    let mut repository = find(ctx.txn, id)?;
+    repository.imported = true;
+    ctx.txn.put(keys::repository(id), repository.encode());
+    Ok(())
+}
+
+/// Forgets objects of a repository that is linked no more. Returns how many; 0: that was all.
+pub(super) fn forget_known(ctx: &mut Ctx<'_, '_>, id: u32) -> Result<u64, NsError> {
+    let (from, to) = (keys::known(id, ""), keys::known_end(id));
+    let found = rows::keys_between(ctx.txn, &from, &to, FORGET_MAX)?;
+    let count = found.len() as u64;
+    found.into_iter().for_each(|key| ctx.txn.remove(key));
+    Ok(count)
 }
 
 /// What of `path` is below `folder`: nothing if they are the same, `None` if it is elsewhere. Both

@@ -3,6 +3,7 @@
 mod damage;
 mod hsm;
 mod layouts;
+mod repository;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -19,6 +19,12 @@ pub struct Superblock {
     pub hash_key: [u64; 2],
     /// Bits of the hash in use, 1 to 60. Fewer only in tests, which want collisions.
     pub hash_bits: u32,
+    /// Highest number that a data repository was given.
+    pub last_repository: u32,
+    /// There are data repositories.
+    pub linked: bool,
+    /// One of them wants changes exported.
+    pub exporting: bool,
 }
 
 impl Superblock {
@@ -40,6 +46,9 @@ impl Record for Superblock {
             hash_key_0,
             hash_key_1,
             hash_bits: self.hash_bits,
+            last_repository: self.last_repository,
+            linked: self.linked,
+            exporting: self.exporting,
         })
     }
 
@@ -53,6 +62,9 @@ impl Record for Superblock {
             fsname: wire.fsname,
             hash_key: [wire.hash_key_0, wire.hash_key_1],
             hash_bits: wire.hash_bits,
+            last_repository: wire.last_repository,
+            linked: wire.linked,
+            exporting: wire.exporting,
         })
     }
 }

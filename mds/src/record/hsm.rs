@@ -55,3 +55,23 @@ impl Record for v1::Repository {
         decode_message(bytes)
     }
 }
+
+impl Record for v1::ExportRecord {
+    fn encode(&self) -> Vec<u8> {
+        encode_message(self)
+    }
+
+    fn decode(bytes: Vec<u8>) -> Result<Self, BadRecord> {
+        decode_message(bytes)
+    }
+}
+
+impl Record for v1::KnownRecord {
+    fn encode(&self) -> Vec<u8> {
+        encode_message(self)
+    }
+
+    fn decode(bytes: Vec<u8>) -> Result<Self, BadRecord> {
+        decode_message(bytes)
+    }
+}

@@ -34,14 +34,20 @@ pub mod kind {
     pub const HSM: u8 = b'H';
     /// Data repository.
     pub const REPOSITORY: u8 = b'P';
+    /// What buckets have of an inode.
+    pub const EXPORT: u8 = b'E';
+    /// An object that we know of.
+    pub const KNOWN: u8 = b'K';
     /// All kinds, ascending.
-    pub const ALL: [u8; 14] = [
+    pub const ALL: [u8; 16] = [
         ACTION,
         INLINE,
         COUNTERS,
         ENTRY,
+        EXPORT,
         HSM,
         INODE,
+        KNOWN,
         SESSION,
         ORPHAN,
         REPOSITORY,
@@ -137,6 +143,28 @@ pub fn hsm(fid: Fid) -> Vec<u8> {
 /// Of a data repository.
 pub fn repository(id: u32) -> Vec<u8> {
     join(kind::REPOSITORY, &[&u64::from(id).to_be_bytes()])
+}
+
+/// Of what buckets have of an inode.
+pub fn export(fid: Fid) -> Vec<u8> {
+    join(kind::EXPORT, &[&fid.to_bytes()])
+}
+
+/// Of an object that we know of.
+pub fn known(repository: u32, object: &str) -> Vec<u8> {
+    join(kind::KNOWN, &[&repository.to_be_bytes(), object.as_bytes()])
+}
+
+/// After all objects of a repository.
+pub fn known_end(repository: u32) -> Vec<u8> {
+    join(kind::KNOWN, &[&repository.saturating_add(1).to_be_bytes()])
+}
+
+/// The object in such a key.
+pub fn known_of(key: &[u8]) -> Result<(u32, &str), BadRecord> {
+    let (repository, object) = parts::<4>(key, kind::KNOWN)?;
+    let object = std::str::from_utf8(object).map_err(|_| BadRecord::Key)?;
+    Ok((u32::from_be_bytes(repository), object))
 }
 
 /// All rows of a kind: `from <= key < to`.

@@ -16,6 +16,8 @@
 //! 'H' fid                                  what an archive knows of a file
 //! 'A' cookie                               action of the HSM coordinator
 //! 'P' id                                   data repository
+//! 'E' fid                                  what buckets have of an inode, and should have
+//! 'K' repository, object key               an object that we know of
 //! ```
 //!
 //! Fids and numbers in keys are big endian, so that one directory, one inode's attributes and one

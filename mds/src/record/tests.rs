@@ -83,7 +83,14 @@ fn work() -> WorkItem {
 fn valid() -> Vec<Vec<u8>> {
     let counters =
         Counters { sequences: vec![(Fid::SEQ_NORMAL, 2)], next_oid: 6, ..Default::default() };
-    let superblock = Superblock { fsname: "nacre".into(), hash_key: [1, 2], hash_bits: 60 };
+    let superblock = Superblock {
+        fsname: "nacre".into(),
+        hash_key: [1, 2],
+        hash_bits: 60,
+        last_repository: 3,
+        linked: true,
+        exporting: true,
+    };
     let entry = Entry { name: Bytes::from_static(b"x"), fid: FID, kind: FileKind::Fifo };
     let session = Session {
         client_uuid: "u".into(),

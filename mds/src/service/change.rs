@@ -183,7 +183,9 @@ async fn submit(
     admission: Admission,
     sync: bool,
 ) -> Result<Outcome, MdsError> {
-    Ok(shared.engine.submit_with(sync, move |view| admission.command(view)).await?)
+    let outcome = shared.engine.submit_with(sync, move |view| admission.command(view)).await?;
+    shared.note_exports(&outcome);
+    Ok(outcome)
 }
 
 /// The file whose size is being set.

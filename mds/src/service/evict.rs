@@ -144,5 +144,6 @@ pub(super) fn forget(shared: &Arc<Shared>, session: u64, reason: &str) {
     shared.deliver(grants);
     shared.leases.lock().end_session(session);
     shared.hsm.end_session(session, shared.now());
+    shared.sweeps.end_session(session);
     shared.returned.notify_waiters();
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nacre_model::{Errno, Fid};
+use nacre_model::{Errno, Fid, FileKind};
 use nacre_proto::convert::{BadMessage, required};
 use nacre_proto::v1;
 use nacre_proto::v1::HsmAction;
@@ -12,7 +12,7 @@ use nacre_proto::v1::hsm_record_op::Op as Wire;
 use nacre_proto::v1::hsm_request_request::Op as Asked;
 use tokio::time::Instant;
 
-use super::{admit, check};
+use super::{admit, check, repository};
 use crate::command::{Op, Outcome};
 use crate::coordinator::{Failure, Room, Started};
 use crate::cuts;
@@ -32,6 +32,10 @@ const TAKE_MAX: u32 = 64;
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// Most actions in one listing.
 const LIST_MAX: usize = 1000;
+/// Times an export waits for another file to leave an object, before its bytes are restored.
+const WAY_ATTEMPTS: u32 = 2;
+/// Whoever waits for a time looks again after this at the earliest.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// What who is not root may change of the flags of his own file. Source: Lustre.
 const USER_FLAGS: HsmFlags = HsmFlags::NORELEASE.union(HsmFlags::NOARCHIVE).union(HsmFlags::DIRTY);
 
@@ -44,7 +48,7 @@ pub(crate) fn recover(shared: &Shared) -> Result<(), NsError> {
         after = *last;
         for (cookie, action) in page {
             let fid = action.fid.map(Fid::from).unwrap_or_default();
-            shared.hsm.queued(cookie, action.action(), fid);
+            shared.hsm.queued(cookie, action.action(), fid, shared.now());
         }
     }
 }
@@ -144,12 +148,20 @@ fn permitted(fid: Fid, asked: &Asked, uid: u32, owner: u32) -> Result<(), NsErro
     if uid == 0 { Ok(()) } else { Err(NsError::Hsm { fid, why }) }
 }
 
-async fn submit(shared: &Shared, op: Wire) -> Result<Outcome, MdsError> {
+pub(super) async fn submit(shared: &Shared, op: Wire) -> Result<Outcome, MdsError> {
     let outcome = shared.submit(Op::Hsm { op }).await?;
     if !outcome.work.is_empty() {
         shared.work.notify_one();
     }
     Ok(outcome)
+}
+
+/// Sees to what a command has left that was submitted in another way.
+pub(super) fn noted(shared: &Shared, outcome: &Outcome) {
+    shared.note_exports(outcome);
+    if !outcome.work.is_empty() {
+        shared.work.notify_one();
+    }
 }
 
 /// Queues an action and waits for it, if asked to. Returns whether it is under way still.
@@ -168,7 +180,7 @@ async fn queue(shared: &Arc<Shared>, fid: Fid, op: &v1::HsmQueueOp) -> Result<bo
     if cookie == 0 {
         return Ok(false);
     }
-    shared.hsm.queued(cookie, op.action(), fid);
+    shared.hsm.queued(cookie, op.action(), fid, shared.now());
     let until = Instant::now() + Duration::from_millis(op.wait_ms.into()).min(WAIT_MAX);
     let ended = || Ok(read::action(shared.view(), cookie)?.is_none().then_some(()));
     if wait(shared, until, ended).await?.is_none() {
@@ -195,9 +207,13 @@ async fn wait<T>(
         if let Some(found) = attempt()? {
             return Ok(Some(found));
         }
+        let now = shared.now();
+        let due = shared.hsm.next_due(now).into_iter().chain(shared.sweeps.next_due());
+        let soon = due.min().map(|due| Instant::now() + due.saturating_sub(now).max(PAUSE_MIN));
         tokio::select! {
             () = changed => {}
             () = tokio::time::sleep_until(until) => return Ok(None),
+            () = tokio::time::sleep_until(soon.unwrap_or(until)), if soon.is_some() => {}
             () = shared.scope.stopped() => return Err(EngineError::Stopped.into()),
         }
     }
@@ -216,9 +232,7 @@ async fn release(shared: &Arc<Shared>, fid: Fid) -> Result<(), MdsError> {
         let op = Wire::Release(v1::HsmFileRecord { fid: Some(fid.into()) });
         Ok(own.command(Op::Hsm { op }))
     });
-    if !done.await?.work.is_empty() {
-        shared.work.notify_one();
-    }
+    noted(shared, &done.await?);
     Ok(())
 }
 
@@ -260,13 +274,18 @@ pub(super) async fn take(
     let working: BTreeSet<u64> = working.into_iter().collect();
     let room = Room { restores: restores as usize, others: others as usize };
     let taken = wait(&shared, Instant::now() + TAKE_WAIT, || {
-        let taken = shared.hsm.take(session, &working, room, shared.now());
-        Ok((!taken.is_empty()).then_some(taken))
+        let may_export = |fid| !shared.opens.lock().others_write(session, fid);
+        let taken = shared.hsm.take(session, &working, room, shared.now(), may_export);
+        let sweep = repository::take_sweep(&shared, session)?;
+        Ok((!taken.is_empty() || sweep.is_some()).then_some((taken, sweep)))
     });
-    let work = taken.await?.unwrap_or_default().into_iter().map(|(cookie, action, fid)| {
-        v1::HsmWork { cookie, action: action.into(), fid: Some(fid.into()) }
+    let (taken, sweep) = taken.await?.unwrap_or_default();
+    let work = taken.into_iter().map(|(cookie, action, fid)| v1::HsmWork {
+        cookie,
+        action: action.into(),
+        fid: Some(fid.into()),
     });
-    Ok(v1::HsmTakeResponse { work: work.collect() })
+    Ok(v1::HsmTakeResponse { work: work.collect(), sweep })
 }
 
 /// Tells a copytool everything about an action, and for a restore reserves the objects.
@@ -278,6 +297,9 @@ pub(super) async fn begin(
     shared.heard(session)?;
     let started = heard(&shared, session, cookie, |_| {})?;
     let fid = started.fid;
+    if started.action == HsmAction::Export {
+        return begin_export(&shared, session, cookie, fid).await;
+    }
     let file = read::hsm(shared.view(), fid)?;
     let mut response = v1::HsmBeginResponse {
         attr: Some(file.attr.clone().into()),
@@ -290,6 +312,10 @@ pub(super) async fn begin(
             undisturbed(&shared, session, fid, file.data_version)?;
             heard(&shared, session, cookie, |s| s.data_version = Some(file.data_version))?;
             let (repository, key) = location(&shared, fid)?;
+            if let Some(owner) = read::needed_by(shared.view(), fid, &repository, &key)? {
+                return Err(NsError::HsmBusy(owner).into());
+            }
+            lock_keys(&shared, cookie, vec![(repository.bucket.clone(), key.clone())])?;
             (response.bucket, response.key) = (repository.bucket, key);
             response.prefix = repository.prefix;
         }
@@ -297,13 +323,88 @@ pub(super) async fn begin(
             let copy = file.row.copy.ok_or(NsError::Hsm { fid, why: "it has no copy" })?;
             (response.bucket, response.key) = (copy.bucket, copy.key);
         }
-        HsmAction::Unspecified => {}
+        HsmAction::Export | HsmAction::Unspecified => {}
     }
     if started.action == HsmAction::Restore {
         let reserved = reserve(&shared, cookie, fid, file.attr.size).await?;
         (response.attr, response.layout) = (reserved.attr, reserved.layout);
     }
     Ok(response)
+}
+
+/// What is to be done to make buckets what the inode is.
+async fn begin_export(
+    shared: &Arc<Shared>,
+    session: u64,
+    cookie: u64,
+    fid: Fid,
+) -> Result<v1::HsmBeginResponse, MdsError> {
+    let mut after = 0;
+    while read::plan_export(shared.view(), fid)?.descend {
+        let op = v1::HsmDescendRecord { fid: Some(fid.into()), cookie: after };
+        after = submit(shared, Wire::Descend(op)).await?.cookie;
+        heard(shared, session, cookie, |_| {})?;
+    }
+    let plan = read::plan_export(shared.view(), fid)?;
+    if plan.unnamable > 0 {
+        tracing::warn!(%fid, names = plan.unnamable, "no object can have such a name");
+    }
+    if let Some(owner) = plan.blocked.first() {
+        return Err(make_way(shared, cookie, *owner).await);
+    }
+    let mut response = v1::HsmBeginResponse::default();
+    if !plan.gone {
+        let attr = read::getattr(shared.view(), fid)?;
+        if attr.kind == FileKind::Regular {
+            let version = read::hsm(shared.view(), fid)?.data_version;
+            // Attributes can be told whoever holds it; bytes cannot.
+            if plan.puts.iter().any(|put| put.source.is_none()) && !attr.released {
+                undisturbed(shared, session, fid, version)?;
+            }
+            heard(shared, session, cookie, |started| started.data_version = Some(version))?;
+            response.data_version = version;
+        }
+        response.attr = Some(attr.into());
+    }
+    let put = plan.puts.iter().map(|put| (put.bucket.clone(), put.key.clone()));
+    let deleted = plan.deletes.iter().map(|object| (object.bucket.clone(), object.key.clone()));
+    lock_keys(shared, cookie, put.chain(deleted).collect())?;
+    response.export = Some(v1::HsmExport {
+        gone: plan.gone,
+        target: read::readlink(shared.view(), fid).unwrap_or_default(),
+        state: plan.state,
+        puts: plan.puts,
+        deletes: plan.deletes,
+    });
+    Ok(response)
+}
+
+/// An object cannot be put, for the only bytes of another file are there. Its own export takes them
+/// elsewhere; if that does not happen, for it waits for this one, they are brought home.
+async fn make_way(shared: &Shared, cookie: u64, owner: Fid) -> MdsError {
+    let attempts = match read::action(shared.view(), cookie) {
+        Ok(row) => row.map_or(0, |row| row.attempts),
+        Err(error) => return error.into(),
+    };
+    if attempts >= WAY_ATTEMPTS {
+        let (fid, action) = (Some(owner.into()), HsmAction::Restore.into());
+        let record = v1::HsmQueueRecord { fid, action, archive_id: 0 };
+        match submit(shared, Wire::Queue(record)).await {
+            Ok(outcome) if outcome.cookie != 0 => {
+                let now = shared.now();
+                shared.hsm.queued(outcome.cookie, HsmAction::Restore, owner, now);
+            }
+            Ok(_) => {}
+            Err(error) => return error,
+        }
+    }
+    NsError::HsmBusy(owner).into()
+}
+
+/// Keeps other actions off these objects; EBUSY while one is at them.
+fn lock_keys(shared: &Shared, cookie: u64, keys: Vec<(String, String)>) -> Result<(), MdsError> {
+    let fid = shared.hsm.started(cookie).map_or(Fid::ROOT, |started| started.fid);
+    if shared.hsm.lock_keys(cookie, keys) { Ok(()) } else { Err(NsError::HsmBusy(fid).into()) }
 }
 
 async fn reserve(
@@ -325,9 +426,7 @@ async fn reserve(
         Ok(own.command(Op::Hsm { op }))
     });
     let outcome = done.await?;
-    if !outcome.work.is_empty() {
-        shared.work.notify_one();
-    }
+    noted(shared, &outcome);
     Ok(outcome.response)
 }
 
@@ -375,8 +474,16 @@ pub(super) async fn end(
     if let (Some(copy), Some(version)) = (&mut request.copy, started.data_version) {
         copy.data_version = version;
     }
+    if let Some(version) = started.data_version {
+        request.put.iter_mut().for_each(|object| object.data_version = version);
+    }
     let failure = request.failure.clone();
     let again = submit(&shared, Wire::End(request)).await?.cookie != 0;
+    if again && failure.is_none() {
+        // An export of which a part is done.
+        shared.hsm.at_once(cookie, shared.now());
+        return Ok(v1::HsmEndResponse {});
+    }
     if let Some(failure) = failure {
         let v1::HsmFailure { code, message, errno, .. } = failure;
         tracing::warn!(cookie, fid = %started.fid, action = ?started.action, code, message, again,
@@ -407,35 +514,4 @@ fn tell_restored(shared: &Arc<Shared>, fid: Fid) {
             tracing::debug!(%fid, %error, "recall of a restored file");
         }
     });
-}
-
-// ---- repositories
-
-pub(super) async fn link(
-    shared: Arc<Shared>,
-    request: v1::LinkRepositoryRequest,
-) -> Result<v1::LinkRepositoryResponse, MdsError> {
-    root_only(request.uid)?;
-    let repository = required("repository", request.repository)?;
-    let id = submit(&shared, Wire::Link(repository)).await?.cookie;
-    Ok(v1::LinkRepositoryResponse { id: u32::try_from(id).unwrap_or_default() })
-}
-
-pub(super) async fn unlink(
-    shared: Arc<Shared>,
-    request: v1::UnlinkRepositoryRequest,
-) -> Result<v1::UnlinkRepositoryResponse, MdsError> {
-    root_only(request.uid)?;
-    submit(&shared, Wire::Unlink(v1::HsmUnlinkRecord { id: request.id })).await?;
-    Ok(v1::UnlinkRepositoryResponse {})
-}
-
-fn root_only(uid: u32) -> Result<(), NsError> {
-    let why = "only root may link and unlink data repositories";
-    if uid == 0 { Ok(()) } else { Err(NsError::Hsm { fid: Fid::ROOT, why }) }
-}
-
-pub(super) fn repositories(shared: &Shared) -> Result<v1::ListRepositoriesResponse, MdsError> {
-    let repositories = read::repositories(shared.view())?;
-    Ok(v1::ListRepositoriesResponse { repositories })
 }

@@ -11,6 +11,7 @@ mod lease;
 mod lock;
 mod open;
 mod reads;
+mod repository;
 mod session;
 mod settle;
 mod touch;
@@ -279,12 +280,44 @@ impl Mds for Service {
         answer("hsm_end", begun, self.finish(work).await)
     }
 
+    async fn sweep_page(
+        &self,
+        request: Request<v1::SweepPageRequest>,
+    ) -> Answer<v1::SweepPageResponse> {
+        let begun = Instant::now();
+        answer("sweep_page", begun, repository::page(&self.shared, request.get_ref()))
+    }
+
+    async fn import(&self, request: Request<v1::ImportRequest>) -> Answer<v1::ImportResponse> {
+        let begun = Instant::now();
+        let work = repository::import(Arc::clone(&self.shared), request.into_inner());
+        answer("import", begun, self.finish(work).await)
+    }
+
+    async fn sweep_end(
+        &self,
+        request: Request<v1::SweepEndRequest>,
+    ) -> Answer<v1::SweepEndResponse> {
+        let begun = Instant::now();
+        let work = repository::sweep_end(Arc::clone(&self.shared), request.into_inner());
+        answer("sweep_end", begun, self.finish(work).await)
+    }
+
+    async fn update_repository(
+        &self,
+        request: Request<v1::UpdateRepositoryRequest>,
+    ) -> Answer<v1::UpdateRepositoryResponse> {
+        let begun = Instant::now();
+        let work = repository::update(Arc::clone(&self.shared), request.into_inner());
+        answer("update_repository", begun, self.finish(work).await)
+    }
+
     async fn link_repository(
         &self,
         request: Request<v1::LinkRepositoryRequest>,
     ) -> Answer<v1::LinkRepositoryResponse> {
         let begun = Instant::now();
-        let work = hsm::link(Arc::clone(&self.shared), request.into_inner());
+        let work = repository::link(Arc::clone(&self.shared), request.into_inner());
         answer("link_repository", begun, self.finish(work).await)
     }
 
@@ -293,7 +326,7 @@ impl Mds for Service {
         request: Request<v1::UnlinkRepositoryRequest>,
     ) -> Answer<v1::UnlinkRepositoryResponse> {
         let begun = Instant::now();
-        let work = hsm::unlink(Arc::clone(&self.shared), request.into_inner());
+        let work = repository::unlink(Arc::clone(&self.shared), request.into_inner());
         answer("unlink_repository", begun, self.finish(work).await)
     }
 
@@ -302,6 +335,6 @@ impl Mds for Service {
         _request: Request<v1::ListRepositoriesRequest>,
     ) -> Answer<v1::ListRepositoriesResponse> {
         let begun = Instant::now();
-        answer("list_repositories", begun, hsm::repositories(&self.shared))
+        answer("list_repositories", begun, repository::list(&self.shared))
     }
 }

@@ -6,7 +6,6 @@ bitflags::bitflags! {
     pub(crate) struct Init: u64 {
         const ASYNC_READ = 1 << 0;
         const POSIX_LOCKS = 1 << 1;
-        const ATOMIC_O_TRUNC = 1 << 3;
         /// LOOKUP of `.` and `..` by any node id: NFS export and `open_by_handle_at`.
         const EXPORT_SUPPORT = 1 << 4;
         const BIG_WRITES = 1 << 5;
@@ -56,8 +55,6 @@ bitflags::bitflags! {
     }
 }
 
-/// `fuse_open_in.open_flags`: an `O_TRUNC` by somebody without `CAP_FSETID`.
-pub(crate) const OPEN_KILL_SUIDGID: u32 = 1 << 0;
 /// `fuse_write_in.write_flags`: write-back of a shared mapping; the handle is any that can write.
 pub(crate) const WRITE_CACHE: u32 = 1 << 0;
 /// `fuse_write_in.write_flags`: the writer has no `CAP_FSETID`.

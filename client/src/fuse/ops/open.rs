@@ -5,12 +5,11 @@ use std::sync::Arc;
 use nacre_model::attr::PERM_MASK;
 use nacre_model::{Attr, Errno, Name};
 
-use super::super::abi::flags;
 use super::super::abi::input as wire;
 use super::super::answer::{Answer, Handle};
 use super::super::fs::Filesystem;
 use super::super::session::{Call, Session};
-use crate::types::{CreateKind, LockKind, LockOwner, NewNode, OpenFlags, SetAttr};
+use crate::types::{CreateKind, LockKind, LockOwner, NewNode, OpenFlags};
 
 /// Which flag of the library each flag of Linux becomes.
 const FLAGS: [(i32, OpenFlags); 6] = [
@@ -52,25 +51,8 @@ impl<F: Filesystem> Session<F> {
     ) -> Result<Answer, Errno> {
         self.close_unanswered(call).await;
         let flags = open_flags(args.flags) - OpenFlags::EXCLUSIVE;
-        if flags.contains(OpenFlags::TRUNCATE) {
-            // When it is open the kernel takes it to be empty.
-            self.kept.known.overtaken(call.fid);
-        }
-        let kill = args.open_flags & flags::OPEN_KILL_SUIDGID != 0;
-        if !(kill && flags.contains(OpenFlags::TRUNCATE)) {
-            let file = self.fs.open(call.caller, call.fid, flags).await?;
-            return Ok(Answer::Opened { fid: call.fid, file: self.handle(file, flags) });
-        }
-        let file = self.fs.open(call.caller, call.fid, flags - OpenFlags::TRUNCATE).await?;
-        let cut = SetAttr { size: Some(0), kill_suidgid: true, ..SetAttr::default() };
-        match self.fs.setattr(call.caller, call.fid, cut, Some(&file)).await {
-            Ok(_) => Ok(Answer::Opened { fid: call.fid, file: self.handle(file, flags) }),
-            Err(errno) => {
-                // What counts is why it could not be cut.
-                let _closed = self.fs.release(&file).await;
-                Err(errno)
-            }
-        }
+        let file = self.fs.open(call.caller, call.fid, flags).await?;
+        Ok(Answer::Opened { fid: call.fid, file: self.handle(file, flags) })
     }
 
     /// Another process has opened the file for the same request, and could not say so any more.

@@ -126,8 +126,14 @@ impl Checker<'_> {
                 Err(error) => self.damaged(key, &error),
                 Ok((cookie, action)) => {
                     let fid = action.fid.map(Fid::from).unwrap_or_default();
-                    let row = rows::row::<v1::HsmRecord>(view, &keys::hsm(fid))?;
-                    if row.is_none_or(|row| row.cookie != cookie) {
+                    let known = if action.action() == v1::HsmAction::Export {
+                        let row = rows::row::<v1::ExportRecord>(view, &keys::export(fid))?;
+                        row.map(|row| row.cookie)
+                    } else {
+                        let row = rows::row::<v1::HsmRecord>(view, &keys::hsm(fid))?;
+                        row.map(|row| row.cookie)
+                    };
+                    if known != Some(cookie) {
                         self.report(Finding::Dangling { fid, what: "action of the archive" });
                     }
                 }

@@ -273,7 +273,7 @@ fn repositories_do_not_overlap() {
     let mut fs = Fixture::new();
     let mut link = |path: &str, bucket: &str, prefix: &str| {
         let (path, bucket, prefix) = (path.to_owned(), bucket.to_owned(), prefix.to_owned());
-        hsm(&mut fs, Hsm::Link(v1::Repository { id: 0, path, bucket, prefix }))
+        hsm(&mut fs, Hsm::Link(v1::Repository { path, bucket, prefix, ..Default::default() }))
             .map(|outcome| outcome.cookie)
     };
     assert_eq!(link("/a/b", "x", "p/").unwrap(), 1);

@@ -1,0 +1,182 @@
+//! Which copytool lists which repository, and what came of it. All of it can be lost: a sweep that
+//! is begun anew finds what it has seen before as it was.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nacre_proto::v1;
+use parking_lot::Mutex;
+
+/// A copytool that says nothing about a sweep for so long is at it no more. A listing may take minutes within its patience.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
+/// Before a sweep that broke off goes on.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// The sweeps of all repositories.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeps {
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    last: u64,
+    by_repository: BTreeMap<u32, Sweep>,
+}
+
+/// The sweep of a repository that is under way, or the next.
+#[derive(Debug, Clone, Default)]
+struct Sweep {
+    number: u64,
+    /// Who is at it, and when he was last heard of.
+    taken: Option<(u64, Duration)>,
+    /// He has said something about it.
+    begun: bool,
+    due: Duration,
+    /// The last key that was dealt with.
+    after: String,
+    counts: Counts,
+    ended: Option<Duration>,
+}
+
+/// What came of a repository's sweeps.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) sweeps: u64,
+    pub(crate) imported: u64,
+    pub(crate) removed: u64,
+    pub(crate) conflicts: u64,
+    pub(crate) refused: u64,
+}
+
+impl Sweeps {
+    /// Gives a copytool the sweep of one of these repositories that is due.
+    pub(crate) fn take(
+        &self,
+        session: u64,
+        wanted: &[v1::Repository],
+        now: Duration,
+    ) -> Option<v1::SweepWork> {
+        let mut table = self.table.lock();
+        table.by_repository.retain(|id, _| wanted.iter().any(|other| other.id == *id));
+        for repository in wanted {
+            let free = table.by_repository.get(&repository.id).is_none_or(|sweep| {
+                let lost = |(taker, heard)| {
+                    // The answer that offered it may not have arrived.
+                    (taker == session && !sweep.begun) || now.saturating_sub(heard) > SILENCE_MAX
+                };
+                sweep.taken.is_none_or(lost) && sweep.due <= now
+            });
+            if free {
+                table.last = table.last.saturating_add(1);
+                let number = table.last;
+                let sweep = table.by_repository.entry(repository.id).or_default();
+                (sweep.number, sweep.taken, sweep.begun) = (number, Some((session, now)), false);
+                return Some(v1::SweepWork {
+                    repository: Some(repository.clone()),
+                    sweep: number,
+                    after: sweep.after.clone(),
+                });
+            }
+        }
+        None
+    }
+
+    /// When the next is due, if one is that nobody has.
+    pub(crate) fn next_due(&self) -> Option<Duration> {
+        let table = self.table.lock();
+        let free = table.by_repository.values().filter(|sweep| sweep.taken.is_none());
+        free.map(|sweep| sweep.due).min()
+    }
+
+    /// A copytool says something about its sweep. Returns the repository.
+    pub(crate) fn heard(&self, session: u64, number: u64, now: Duration) -> Option<u32> {
+        let mut table = self.table.lock();
+        let of = |(_, sweep): &(&u32, &mut Sweep)| {
+            sweep.number == number && sweep.taken.is_some_and(|(taker, _)| taker == session)
+        };
+        let (id, sweep) = table.by_repository.iter_mut().find(of)?;
+        (sweep.taken, sweep.begun) = (Some((session, now)), true);
+        Some(*id)
+    }
+
+    /// Everything up to this key was dealt with.
+    pub(crate) fn reached(&self, repository: u32, key: &str) {
+        if let Some(sweep) = self.table.lock().by_repository.get_mut(&repository) {
+            key.clone_into(&mut sweep.after);
+        }
+    }
+
+    /// Counts.
+    pub(crate) fn count(&self, repository: u32, change: impl FnOnce(&mut Counts)) {
+        let mut table = self.table.lock();
+        change(&mut table.by_repository.entry(repository).or_default().counts);
+    }
+
+    /// A sweep came to its end; the next is due after `interval`. One that broke off goes on where
+    /// it was.
+    pub(crate) fn ended(&self, repository: u32, whole: bool, interval: Duration, now: Duration) {
+        let mut table = self.table.lock();
+        let Some(sweep) = table.by_repository.get_mut(&repository) else { return };
+        sweep.taken = None;
+        if whole {
+            sweep.after.clear();
+            sweep.ended = Some(now);
+            sweep.counts.sweeps = sweep.counts.sweeps.saturating_add(1);
+        }
+        sweep.due = now.saturating_add(if whole { interval } else { PAUSE.min(interval) });
+    }
+
+    /// The next sweep is due at once.
+    pub(crate) fn hurry(&self, repository: u32) {
+        if let Some(sweep) = self.table.lock().by_repository.get_mut(&repository) {
+            sweep.due = Duration::ZERO;
+            sweep.after.clear();
+        }
+    }
+
+    /// A copytool's session has ended.
+    pub(crate) fn end_session(&self, session: u64) {
+        for sweep in self.table.lock().by_repository.values_mut() {
+            sweep.taken = sweep.taken.filter(|(taker, _)| *taker != session);
+        }
+    }
+
+    /// What came of a repository's sweeps, and how long ago the last ended.
+    pub(crate) fn counts(&self, repository: u32, now: Duration) -> (Counts, Option<Duration>) {
+        let table = self.table.lock();
+        let Some(sweep) = table.by_repository.get(&repository) else { return Default::default() };
+        (sweep.counts, sweep.ended.map(|ended| now.saturating_sub(ended)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn one_copytool_at_a_time_sweeps_a_repository_and_another_goes_on_where_it_died() {
+        let sweeps = Sweeps::default();
+        let wanted = [v1::Repository { id: 1, ..v1::Repository::default() }];
+        sweeps.take(7, &wanted, at(0)).unwrap();
+        assert!(sweeps.take(8, &wanted, at(0)).is_none());
+        let first = sweeps.take(7, &wanted, at(0)).expect("offered until it is begun");
+        assert_eq!(sweeps.heard(7, first.sweep, at(50)), Some(1));
+        assert!(sweeps.take(7, &wanted, at(50)).is_none());
+        sweeps.reached(1, "m");
+        assert!(sweeps.take(8, &wanted, at(350)).is_none());
+        let second = sweeps.take(8, &wanted, at(351)).unwrap();
+        assert_eq!(second.after, "m");
+        assert_eq!(sweeps.heard(7, first.sweep, at(351)), None, "it is another's now");
+        sweeps.end_session(8);
+        let third = sweeps.take(9, &wanted, at(352)).unwrap();
+        sweeps.ended(1, true, at(60), at(353));
+        assert_eq!(sweeps.heard(9, third.sweep, at(353)), None);
+        assert!(sweeps.take(9, &wanted, at(412)).is_none());
+        assert_eq!(sweeps.take(9, &wanted, at(413)).unwrap().after, "");
+    }
+}
