@@ -33,21 +33,24 @@ pub(crate) struct EndpointArgs {
     pub(crate) region: String,
     /// Access key.
     #[arg(long, value_name = "KEY", env = "AWS_ACCESS_KEY_ID", hide_env_values = true)]
-    pub(crate) access_key: String,
+    pub(crate) access_key: Option<String>,
     /// Secret key; better left to the environment, where others do not see it.
     #[arg(long, value_name = "KEY", env = "AWS_SECRET_ACCESS_KEY", hide_env_values = true)]
-    pub(crate) secret_key: String,
+    pub(crate) secret_key: Option<String>,
 }
 
 impl EndpointArgs {
-    pub(crate) fn endpoint(&self) -> Endpoint {
+    pub(crate) fn endpoint(&self) -> anyhow::Result<Endpoint> {
+        let missing = |name: &str, flag: &str| format!("no credentials: set {name}, or give {flag}");
         let amazon = || format!("https://s3.{}.amazonaws.com", self.region);
-        Endpoint {
+        Ok(Endpoint {
             url: self.endpoint.clone().unwrap_or_else(amazon),
             region: self.region.clone(),
-            access_key: self.access_key.clone(),
-            secret_key: self.secret_key.clone(),
-        }
+            access_key: (self.access_key.clone())
+                .with_context(|| missing("AWS_ACCESS_KEY_ID", "--access-key"))?,
+            secret_key: (self.secret_key.clone())
+                .with_context(|| missing("AWS_SECRET_ACCESS_KEY", "--secret-key"))?,
+        })
     }
 }
 
@@ -76,7 +79,7 @@ pub(crate) fn main(args: CopytoolArgs) -> anyhow::Result<ExitCode> {
     let settings = process::settings(&args.config)?;
     let memory_bytes = u32::try_from(args.memory.0).context("--memory is below 4 GiB")?;
     let agent = AgentConfig {
-        endpoint: args.endpoint.endpoint(),
+        endpoint: args.endpoint.endpoint()?,
         patience: Patience::default(),
         state: args.state,
         memory_bytes,

@@ -62,8 +62,16 @@ struct PolicyArgs {
 pub(crate) struct LinkArgs {
     #[command(subcommand)]
     update: Option<LinkCommand>,
+    /// Bucket, and perhaps a prefix in it.
+    #[arg(value_name = "s3://BUCKET[/PREFIX]", required = true)]
+    url: Option<BucketUrl>,
+    /// A folder on a mount.
+    #[arg(required = true)]
+    folder: Option<PathBuf>,
     #[command(flatten)]
-    new: Option<NewLinkArgs>,
+    policy: PolicyArgs,
+    #[command(flatten)]
+    endpoint: EndpointArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,18 +88,6 @@ struct UpdateArgs {
     policy: PolicyArgs,
 }
 
-#[derive(Debug, Args)]
-struct NewLinkArgs {
-    /// Bucket, and perhaps a prefix in it.
-    #[arg(value_name = "s3://BUCKET[/PREFIX]")]
-    url: BucketUrl,
-    /// A folder on a mount.
-    folder: PathBuf,
-    #[command(flatten)]
-    policy: PolicyArgs,
-    #[command(flatten)]
-    endpoint: EndpointArgs,
-}
 
 #[derive(Debug, Args)]
 pub(crate) struct UnlinkArgs {
@@ -124,13 +120,15 @@ pub(crate) fn link(args: &LinkArgs) -> anyhow::Result<ExitCode> {
     if let Some(LinkCommand::Update(args)) = &args.update {
         return update(args);
     }
-    let args = args.new.as_ref().context("a bucket and a folder, please")?;
-    anyhow::ensure!(args.folder.is_dir(), "{} is not a folder", args.folder.display());
-    let (cluster, path) = place(&args.folder)?;
-    let bucket = Bucket::new(&args.endpoint.endpoint(), args.url.clone(), Patience::default());
+    let (Some(url), Some(folder)) = (&args.url, &args.folder) else {
+        anyhow::bail!("a bucket and a folder, please");
+    };
+    anyhow::ensure!(folder.is_dir(), "{} is not a folder", folder.display());
+    let (cluster, path) = place(folder)?;
+    let bucket = Bucket::new(&args.endpoint.endpoint()?, url.clone(), Patience::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(bucket.probe()).with_context(|| format!("{} cannot be linked", args.url))?;
-    let (bucket, prefix) = (args.url.bucket().to_owned(), args.url.prefix().to_owned());
+    runtime.block_on(bucket.probe()).with_context(|| format!("{url} cannot be linked"))?;
+    let (bucket, prefix) = (url.bucket().to_owned(), url.prefix().to_owned());
     let repository = v1::Repository {
         path: path.clone(),
         bucket,
@@ -141,7 +139,7 @@ pub(crate) fn link(args: &LinkArgs) -> anyhow::Result<ExitCode> {
         ..v1::Repository::default()
     };
     let id = add(&cluster, repository)?;
-    outln!("{path} is linked to {} as repository {id}", args.url);
+    outln!("{path} is linked to {url} as repository {id}");
     Ok(ExitCode::SUCCESS)
 }
 
