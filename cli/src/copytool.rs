@@ -41,7 +41,8 @@ pub(crate) struct EndpointArgs {
 
 impl EndpointArgs {
     pub(crate) fn endpoint(&self) -> anyhow::Result<Endpoint> {
-        let missing = |name: &str, flag: &str| format!("no credentials: set {name}, or give {flag}");
+        let missing =
+            |name: &str, flag: &str| format!("no credentials: set {name}, or give {flag}");
         let amazon = || format!("https://s3.{}.amazonaws.com", self.region);
         Ok(Endpoint {
             url: self.endpoint.clone().unwrap_or_else(amazon),

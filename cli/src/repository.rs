@@ -88,7 +88,6 @@ struct UpdateArgs {
     policy: PolicyArgs,
 }
 
-
 #[derive(Debug, Args)]
 pub(crate) struct UnlinkArgs {
     /// Its folder on a mount.

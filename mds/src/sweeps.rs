@@ -30,6 +30,8 @@ struct Sweep {
     number: u64,
     /// Who is at it, and when he was last heard of.
     taken: Option<(u64, Duration)>,
+    /// The policy wants one.
+    wanted: bool,
     /// He has said something about it.
     begun: bool,
     due: Duration,
@@ -49,32 +51,38 @@ pub(crate) struct Counts {
     pub(crate) refused: u64,
 }
 
+impl Sweep {
+    fn is_free(&self, session: u64, now: Duration) -> bool {
+        let lost = |(taker, heard)| {
+            // The answer that offered it may not have arrived.
+            (taker == session && !self.begun) || now.saturating_sub(heard) > SILENCE_MAX
+        };
+        self.taken.is_none_or(lost) && self.due <= now
+    }
+}
+
 impl Sweeps {
-    /// Gives a copytool the sweep of one of these repositories that is due.
+    /// Gives a copytool the sweep of a repository that is due, of those that are wanted. What is known
+    /// of repositories that are not linked any more is forgotten.
     pub(crate) fn take(
         &self,
         session: u64,
-        wanted: &[v1::Repository],
+        linked: &[v1::Repository],
+        wants: impl Fn(&v1::Repository) -> bool,
         now: Duration,
     ) -> Option<v1::SweepWork> {
         let mut table = self.table.lock();
-        table.by_repository.retain(|id, _| wanted.iter().any(|other| other.id == *id));
-        for repository in wanted {
-            let free = table.by_repository.get(&repository.id).is_none_or(|sweep| {
-                let lost = |(taker, heard)| {
-                    // The answer that offered it may not have arrived.
-                    (taker == session && !sweep.begun) || now.saturating_sub(heard) > SILENCE_MAX
-                };
-                sweep.taken.is_none_or(lost) && sweep.due <= now
-            });
-            if free {
-                table.last = table.last.saturating_add(1);
-                let number = table.last;
-                let sweep = table.by_repository.entry(repository.id).or_default();
-                (sweep.number, sweep.taken, sweep.begun) = (number, Some((session, now)), false);
+        let Table { last, by_repository } = &mut *table;
+        by_repository.retain(|id, _| linked.iter().any(|other| other.id == *id));
+        for repository in linked {
+            let sweep = by_repository.entry(repository.id).or_default();
+            sweep.wanted = wants(repository);
+            if sweep.wanted && sweep.is_free(session, now) {
+                *last = last.saturating_add(1);
+                (sweep.number, sweep.taken, sweep.begun) = (*last, Some((session, now)), false);
                 return Some(v1::SweepWork {
                     repository: Some(repository.clone()),
-                    sweep: number,
+                    sweep: *last,
                     after: sweep.after.clone(),
                 });
             }
@@ -85,7 +93,8 @@ impl Sweeps {
     /// When the next is due, if one is that nobody has.
     pub(crate) fn next_due(&self) -> Option<Duration> {
         let table = self.table.lock();
-        let free = table.by_repository.values().filter(|sweep| sweep.taken.is_none());
+        let free =
+            table.by_repository.values().filter(|sweep| sweep.wanted && sweep.taken.is_none());
         free.map(|sweep| sweep.due).min()
     }
 
@@ -162,21 +171,21 @@ mod tests {
     fn one_copytool_at_a_time_sweeps_a_repository_and_another_goes_on_where_it_died() {
         let sweeps = Sweeps::default();
         let wanted = [v1::Repository { id: 1, ..v1::Repository::default() }];
-        sweeps.take(7, &wanted, at(0)).unwrap();
-        assert!(sweeps.take(8, &wanted, at(0)).is_none());
-        let first = sweeps.take(7, &wanted, at(0)).expect("offered until it is begun");
+        sweeps.take(7, &wanted, |_| true, at(0)).unwrap();
+        assert!(sweeps.take(8, &wanted, |_| true, at(0)).is_none());
+        let first = sweeps.take(7, &wanted, |_| true, at(0)).expect("offered until it is begun");
         assert_eq!(sweeps.heard(7, first.sweep, at(50)), Some(1));
-        assert!(sweeps.take(7, &wanted, at(50)).is_none());
+        assert!(sweeps.take(7, &wanted, |_| true, at(50)).is_none());
         sweeps.reached(1, "m");
-        assert!(sweeps.take(8, &wanted, at(350)).is_none());
-        let second = sweeps.take(8, &wanted, at(351)).unwrap();
+        assert!(sweeps.take(8, &wanted, |_| true, at(350)).is_none());
+        let second = sweeps.take(8, &wanted, |_| true, at(351)).unwrap();
         assert_eq!(second.after, "m");
         assert_eq!(sweeps.heard(7, first.sweep, at(351)), None, "it is another's now");
         sweeps.end_session(8);
-        let third = sweeps.take(9, &wanted, at(352)).unwrap();
+        let third = sweeps.take(9, &wanted, |_| true, at(352)).unwrap();
         sweeps.ended(1, true, at(60), at(353));
         assert_eq!(sweeps.heard(9, third.sweep, at(353)), None);
-        assert!(sweeps.take(9, &wanted, at(412)).is_none());
-        assert_eq!(sweeps.take(9, &wanted, at(413)).unwrap().after, "");
+        assert!(sweeps.take(9, &wanted, |_| true, at(412)).is_none());
+        assert_eq!(sweeps.take(9, &wanted, |_| true, at(413)).unwrap().after, "");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::binary;
@@ -48,6 +49,20 @@ impl Dir {
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "nacre up {args:?}: {error}");
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Nothing goes to the linked bucket, or comes from there, but what is asked for.
+    pub fn only_by_hand(&self) {
+        let mut nacre = Command::new(binary::nacre());
+        nacre.args(["link", "update", "--import", "none", "--export", "none"]).arg(self.mount());
+        text(&nacre.output().expect("nacre runs"));
+    }
+
+    /// Kills a daemon.
+    pub fn kill(&self, name: &str) {
+        let pid = self.daemon(name)["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, Signal::KILL).expect("it can be killed");
     }
 
     /// Stops it.

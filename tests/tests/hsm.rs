@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use nacre_tests::up::{Dir, lfs, text};
 use nacre_tests::wait;
-use rustix::process::{Pid, Signal};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -34,6 +33,7 @@ fn pattern(len: usize, seed: u8) -> Vec<u8> {
 fn released_files_come_back_when_they_are_used() {
     let dir = Dir::new();
     dir.up(&["--osts", "3", "--s3", "embedded"]);
+    dir.only_by_hand();
     let (mount, s3) = (dir.mount(), dir.status()["s3"].clone());
     assert!(s3["endpoint"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{s3}");
     let folder = mount.join("data set");
@@ -105,13 +105,13 @@ fn released_files_come_back_when_they_are_used() {
 fn an_action_outlives_the_copytool_and_the_metadata_server() {
     let dir = Dir::new();
     dir.up(&["--osts", "2", "--s3", "embedded", "--restart"]);
+    dir.only_by_hand();
     let path = dir.mount().join("file");
     let bytes = pattern(30 << 20, 9);
     for name in ["copytool0", "mds", "copytool0"] {
         fs::write(&path, &bytes).unwrap();
         text(&lfs(&["hsm_archive"], &path));
-        let pid = dir.daemon(name)["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-        rustix::process::kill_process(Pid::from_raw(pid.unwrap()).unwrap(), Signal::KILL).unwrap();
+        dir.kill(name);
         let archived = || state(&path).starts_with("(0x00000009)");
         assert!(wait::until(PATIENCE, archived), "{name}: {}", state(&path));
         let released = || lfs(&["hsm_release"], &path).status.success();

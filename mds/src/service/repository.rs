@@ -95,12 +95,12 @@ fn wants_all(repository: &v1::Repository) -> bool {
 
 /// The sweep that a copytool shall make next.
 pub(super) fn take_sweep(shared: &Shared, session: u64) -> Result<Option<v1::SweepWork>, NsError> {
-    let mut wanted = read::repositories(shared.view())?;
-    wanted.retain(|repository| {
+    let linked = read::repositories(shared.view())?;
+    let wants = |repository: &v1::Repository| {
         let policy = repository.import.unwrap_or_default();
         wants_all(repository) || policy.new || policy.changed || policy.deleted
-    });
-    Ok(shared.sweeps.take(session, &wanted, shared.now()))
+    };
+    Ok(shared.sweeps.take(session, &linked, wants, shared.now()))
 }
 
 /// The repository that a copytool is at; ECANCELED if it should not be.
