@@ -34,6 +34,8 @@ pub(crate) struct Coordinator {
 #[derive(Debug, Default)]
 struct Table {
     waiting: BTreeMap<u64, Waiting>,
+    /// Those of them that restore.
+    restores: BTreeSet<u64>,
     started: BTreeMap<u64, Started>,
     /// By cookie, oldest first.
     failed: BTreeMap<u64, Failure>,
@@ -112,7 +114,9 @@ impl Coordinator {
         let mut table = self.table.lock();
         if !table.started.contains_key(&cookie) {
             let waiting = Waiting { action, fid, not_before: Duration::ZERO, since: now };
-            table.waiting.entry(cookie).or_insert(waiting);
+            if !table.waiting.contains_key(&cookie) {
+                table.wait(cookie, waiting);
+            }
         }
         drop(table);
         self.changed.notify_waiters();
@@ -188,24 +192,9 @@ impl Coordinator {
         table.requeue(now, |cookie, started| {
             started.session == session && !working.contains(&cookie)
         });
-        let mut room = room;
-        let mut taken = Vec::new();
-        for (cookie, waiting) in &table.waiting {
-            let left = match waiting.action {
-                HsmAction::Restore => &mut room.restores,
-                HsmAction::Archive
-                | HsmAction::Remove
-                | HsmAction::Export
-                | HsmAction::Unspecified => &mut room.others,
-            };
-            let calm = || waiting.action != HsmAction::Export || may_export(waiting.fid);
-            if *left > 0 && waiting.not_before <= now && calm() {
-                *left = left.saturating_sub(1);
-                taken.push((*cookie, waiting.action, waiting.fid));
-            }
-        }
+        let taken = table.ready(room, now, may_export);
         for (cookie, ..) in &taken {
-            if let Some(waiting) = table.waiting.remove(cookie) {
+            if let Some(waiting) = table.no_more(*cookie) {
                 table.started.insert(*cookie, Started::new(session, &waiting, now));
             }
         }
@@ -222,7 +211,7 @@ impl Coordinator {
         change: impl FnOnce(&mut Started),
     ) -> Option<Started> {
         let mut table = self.table.lock();
-        if let Some(waiting) = table.waiting.remove(&cookie) {
+        if let Some(waiting) = table.no_more(cookie) {
             table.started.insert(cookie, Started::new(session, &waiting, now));
         }
         let started = table.started.get_mut(&cookie).filter(|s| s.session == session)?;
@@ -234,7 +223,7 @@ impl Coordinator {
     /// An action has left the queue.
     pub(crate) fn ended(&self, cookie: u64, failure: Option<Failure>) {
         let mut table = self.table.lock();
-        table.waiting.remove(&cookie);
+        table.no_more(cookie);
         table.started.remove(&cookie);
         if let Some(failure) = failure {
             table.failed.insert(cookie, failure);
@@ -251,7 +240,7 @@ impl Coordinator {
         let mut table = self.table.lock();
         if let Some(started) = table.started.remove(&cookie) {
             let pause = BACKOFF.saturating_mul(1 << attempts.min(16)).min(BACKOFF_MAX);
-            table.waiting.insert(cookie, started.waits(now.saturating_add(pause)));
+            table.wait(cookie, started.waits(now.saturating_add(pause)));
         }
     }
 
@@ -298,12 +287,48 @@ impl Coordinator {
 }
 
 impl Table {
+    fn wait(&mut self, cookie: u64, waiting: Waiting) {
+        if waiting.action == HsmAction::Restore {
+            self.restores.insert(cookie);
+        }
+        self.waiting.insert(cookie, waiting);
+    }
+
+    fn no_more(&mut self, cookie: u64) -> Option<Waiting> {
+        self.restores.remove(&cookie);
+        self.waiting.remove(&cookie)
+    }
+
+    /// The oldest that may be given out, restores apart.
+    fn ready(
+        &self,
+        room: Room,
+        now: Duration,
+        may_export: impl Fn(Fid) -> bool,
+    ) -> Vec<(u64, HsmAction, Fid)> {
+        let shown = |cookie: &u64, waiting: &Waiting| (*cookie, waiting.action, waiting.fid);
+        let is_due = |waiting: &Waiting| waiting.not_before <= now;
+        let restores = self.restores.iter().filter_map(|cookie| {
+            let waiting = self.waiting.get(cookie)?;
+            is_due(waiting).then(|| shown(cookie, waiting))
+        });
+        let others = self.waiting.iter().filter_map(|(cookie, waiting)| {
+            let may = match waiting.action {
+                HsmAction::Restore => false,
+                HsmAction::Export => may_export(waiting.fid),
+                HsmAction::Archive | HsmAction::Remove | HsmAction::Unspecified => true,
+            };
+            (is_due(waiting) && may).then(|| shown(cookie, waiting))
+        });
+        restores.take(room.restores).chain(others.take(room.others)).collect()
+    }
+
     fn requeue(&mut self, now: Duration, lost: impl Fn(u64, &Started) -> bool) -> bool {
         let lost = |(cookie, started): (&u64, &Started)| lost(*cookie, started).then_some(*cookie);
         let cookies: Vec<u64> = self.started.iter().filter_map(lost).collect();
         for cookie in &cookies {
             if let Some(started) = self.started.remove(cookie) {
-                self.waiting.insert(*cookie, started.waits(now));
+                self.wait(*cookie, started.waits(now));
             }
         }
         !cookies.is_empty()
@@ -333,7 +358,7 @@ mod tests {
         {
             coordinator.queued(cookie, action, Fid::ROOT, at(0));
         }
-        assert_eq!(taken(&coordinator, 7, at(0)), [1, 3]);
+        assert_eq!(taken(&coordinator, 7, at(0)), [3, 1]);
         assert_eq!(taken(&coordinator, 8, at(0)), [2]);
     }
 
@@ -382,7 +407,7 @@ mod tests {
         for time in 1..100 {
             coordinator.exports(&change, CALM * time / 2);
         }
-        assert!(taken(&coordinator, 7, CALM_MAX - Duration::from_millis(1)).is_empty());
+        assert!(taken(&coordinator, 7, CALM_MAX.saturating_sub(CALM)).is_empty());
         assert_eq!(coordinator.next_due(at(0)), Some(CALM_MAX));
         assert_eq!(taken(&coordinator, 7, CALM_MAX), [1]);
         assert_eq!(coordinator.lag(at(9)), (1, at(9)));

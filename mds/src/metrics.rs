@@ -10,6 +10,9 @@
 //! - `nacre_mds_recalls_total`: leases that were recalled.
 //! - `nacre_mds_recall_wait_seconds`: requests that waited for leases to be given back, how long.
 //! - `nacre_mds_work_records_count`: changes whose work on OSTs is not known to be done.
+//! - `nacre_mds_exports_waiting_count`, `nacre_mds_oldest_export_seconds`: changes that linked buckets
+//!   do not have yet, and for how long the oldest has waited.
+//! - `nacre_mds_imported_total{result}`: objects that were looked at closely, by what became of them.
 //! - `nacre_mds_destroyed_objects_total`: objects whose destruction OSTs have confirmed.
 
 use std::time::Duration;
@@ -38,6 +41,18 @@ pub(crate) fn held(held: &Held) {
     metrics::gauge!("nacre_mds_locks_count").set(float(held.locks));
     metrics::gauge!("nacre_mds_lock_waiters_count").set(float(held.lock_waiters));
     metrics::gauge!("nacre_mds_leases_count").set(float(held.leases));
+}
+
+/// Exports that wait.
+pub(crate) fn exports((waiting, oldest): (u64, Duration)) {
+    let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
+    metrics::gauge!("nacre_mds_exports_waiting_count").set(waiting);
+    metrics::gauge!("nacre_mds_oldest_export_seconds").set(oldest);
+}
+
+/// An object was imported, or not.
+pub(crate) fn imported(result: &'static str) {
+    metrics::counter!("nacre_mds_imported_total", "result" => result).increment(1);
 }
 
 /// Clients were too silent.

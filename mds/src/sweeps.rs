@@ -37,6 +37,8 @@ struct Sweep {
     due: Duration,
     /// The last key that was dealt with.
     after: String,
+    /// Something that it found is to be looked at again.
+    missed: bool,
     counts: Counts,
     ended: Option<Duration>,
 }
@@ -116,6 +118,13 @@ impl Sweeps {
         }
     }
 
+    /// Something could not be imported now.
+    pub(crate) fn missed(&self, repository: u32) {
+        if let Some(sweep) = self.table.lock().by_repository.get_mut(&repository) {
+            sweep.missed = true;
+        }
+    }
+
     /// Counts.
     pub(crate) fn count(&self, repository: u32, change: impl FnOnce(&mut Counts)) {
         let mut table = self.table.lock();
@@ -123,17 +132,26 @@ impl Sweeps {
     }
 
     /// A sweep came to its end; the next is due after `interval`. One that broke off goes on where
-    /// it was.
-    pub(crate) fn ended(&self, repository: u32, whole: bool, interval: Duration, now: Duration) {
+    /// it was. Returns whether everything that it found was dealt with.
+    pub(crate) fn ended(
+        &self,
+        repository: u32,
+        whole: bool,
+        interval: Duration,
+        now: Duration,
+    ) -> bool {
         let mut table = self.table.lock();
-        let Some(sweep) = table.by_repository.get_mut(&repository) else { return };
+        let Some(sweep) = table.by_repository.get_mut(&repository) else { return false };
         sweep.taken = None;
+        let complete = whole && !sweep.missed;
         if whole {
             sweep.after.clear();
+            sweep.missed = false;
             sweep.ended = Some(now);
             sweep.counts.sweeps = sweep.counts.sweeps.saturating_add(1);
         }
-        sweep.due = now.saturating_add(if whole { interval } else { PAUSE.min(interval) });
+        sweep.due = now.saturating_add(if complete { interval } else { PAUSE.min(interval) });
+        complete
     }
 
     /// The next sweep is due at once.
@@ -183,9 +201,20 @@ mod tests {
         assert_eq!(sweeps.heard(7, first.sweep, at(351)), None, "it is another's now");
         sweeps.end_session(8);
         let third = sweeps.take(9, &wanted, |_| true, at(352)).unwrap();
-        sweeps.ended(1, true, at(60), at(353));
+        assert!(sweeps.ended(1, true, at(60), at(353)));
         assert_eq!(sweeps.heard(9, third.sweep, at(353)), None);
         assert!(sweeps.take(9, &wanted, |_| true, at(412)).is_none());
         assert_eq!(sweeps.take(9, &wanted, |_| true, at(413)).unwrap().after, "");
+    }
+
+    #[test]
+    fn a_sweep_that_left_something_is_not_the_last() {
+        let sweeps = Sweeps::default();
+        let wanted = [v1::Repository { id: 1, ..v1::Repository::default() }];
+        sweeps.take(7, &wanted, |_| true, at(0)).unwrap();
+        sweeps.missed(1);
+        assert!(!sweeps.ended(1, true, at(60), at(1)));
+        sweeps.take(7, &wanted, |_| true, at(11)).expect("sooner than otherwise");
+        assert!(sweeps.ended(1, true, at(60), at(12)));
     }
 }

@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 /// The binary that `NACRE_BIN` names; without it, the one of this tree, built now.
 ///
-/// `cargo test --workspace` alone does not build it, because no test of its own crate runs it.
+/// `cargo test --workspace` builds it too, for its own crate's tests; but whoever runs only the tests
+/// here would test what happens to lie there.
 pub fn nacre() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| match std::env::var_os("NACRE_BIN") {

@@ -60,7 +60,8 @@ impl Dir {
 
     /// Kills a daemon.
     pub fn kill(&self, name: &str) {
-        let pid = self.daemon(name)["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        let daemon = self.daemon(name);
+        let pid = daemon.get("pid").and_then(Value::as_i64).and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.and_then(Pid::from_raw).expect("a pid");
         kill_process(pid, Signal::KILL).expect("it can be killed");
     }

@@ -1,5 +1,8 @@
 //! A file system and a bucket that follow each other, by the real programs on a real mount.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails has found what the test looks for")]
+#![expect(clippy::indexing_slicing, reason = "as above")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};

@@ -11,7 +11,9 @@ use nacre_proto::{SYMLINK_BYTES_MAX, v1::ImportedObject};
 
 use super::apply::range;
 use super::ctx::{Ctx, fid, name, time};
-use super::{BLOCK_UNIT, DIRECTORY_BYTES, NsError, create, export, free, hsm, repository, rows};
+use super::{
+    BLOCK_UNIT, DIRECTORY_BYTES, NsError, copies, create, export, free, hsm, repository, rows,
+};
 use crate::record::{Body, FileBody, HsmFlags, Inode, Record, XattrUse, key as keys};
 
 /// Permissions of what does not say any. Source: FSx.
@@ -33,7 +35,8 @@ struct Import<'o> {
 enum Found {
     /// The directory, and the name that is not there.
     Nothing(Inode, Name),
-    Leaf(Inode, Name, Inode),
+    /// The directory's fid, and what is there.
+    Leaf(Fid, Name, Inode),
     /// The repository's own folder, or something in the way.
     NoPlace,
 }
@@ -126,7 +129,7 @@ impl Import<'_> {
                 Some((_, entry)) => ctx.inode(entry.fid)?,
             };
             if last {
-                return Ok(Found::Leaf(at, name, inode));
+                return Ok(Found::Leaf(at.attr.fid, name, inode));
             }
             if !inode.is_dir() {
                 return Ok(Found::NoPlace);
@@ -159,12 +162,12 @@ impl Import<'_> {
         ctx: &mut Ctx<'_, '_>,
         parent: Inode,
         name: &Name,
-        attr: Attr,
+        mut attr: Attr,
         body: Body,
     ) -> Result<Inode, NsError> {
-        let fid = create::take_fid(ctx)?;
+        attr.fid = create::take_fid(ctx)?;
         let mut inode = Inode {
-            attr: Attr { fid, ..attr },
+            attr,
             links: Vec::new(),
             links_overflow: false,
             tmpfile: false,
@@ -178,7 +181,7 @@ impl Import<'_> {
         ctx.touch(parent, i32::from(inode.is_dir()))?;
         ctx.put_inode(&inode)?;
         // Nobody can hold what was not there.
-        self.waited.insert(fid);
+        self.waited.insert(inode.attr.fid);
         Ok(inode)
     }
 
@@ -197,7 +200,7 @@ impl Import<'_> {
                 let mut body = FileBody::new(create::default_layout(ctx, &parent)?);
                 body.hsm = HsmFlags::EXISTS | HsmFlags::ARCHIVED | HsmFlags::RELEASED;
                 body.data_version = 1;
-                file = Some(hsm::record_of(&self.exported(1)));
+                file = Some(copies::record_of(&self.exported(1)));
                 Body::File(body)
             }
             FileKind::Symlink => Body::Symlink(self.target()?),
@@ -322,7 +325,7 @@ impl Import<'_> {
         file.data_version = file.data_version.saturating_add(1);
         file.hsm.remove(HsmFlags::DIRTY | HsmFlags::LOST);
         file.hsm.insert(HsmFlags::EXISTS | HsmFlags::ARCHIVED | HsmFlags::RELEASED);
-        let told = hsm::record_of(&self.exported(file.data_version));
+        let told = copies::record_of(&self.exported(file.data_version));
         (row.archive_id, row.copy) = (told.archive_id, told.copy);
         self.set(&mut inode.attr)?;
         inode.attr.ctime = ctx.time;
@@ -362,15 +365,14 @@ impl Import<'_> {
             let lost = conflict && policy.deleted;
             return Ok(if lost { ImportResult::Conflict } else { ImportResult::Unchanged });
         }
-        if !self.waited.contains(&fid) || !self.waited.contains(&parent.attr.fid) {
+        if !self.waited.contains(&fid) || !self.waited.contains(&parent) {
             return Ok(ImportResult::Later);
         }
         export::has_not(ctx, fid, &object)?;
-        let (cookie, _) = ctx.expect_entry(parent.attr.fid, &name)?;
-        let parent_fid = parent.attr.fid;
-        ctx.txn.remove(keys::entry(parent_fid, cookie));
-        ctx.touch(parent, -i32::from(inode.is_dir()))?;
-        free::drop_link(ctx, inode, parent_fid, &name)?;
+        let (cookie, _) = ctx.expect_entry(parent, &name)?;
+        ctx.txn.remove(keys::entry(parent, cookie));
+        ctx.touch_directory(parent, -i32::from(inode.is_dir()))?;
+        free::drop_link(ctx, inode, parent, &name)?;
         Ok(ImportResult::Done)
     }
 }

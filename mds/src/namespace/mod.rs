@@ -21,6 +21,7 @@ mod acl;
 mod apply;
 mod batch;
 mod check;
+mod copies;
 mod create;
 mod ctx;
 mod data;

@@ -93,7 +93,9 @@ pub(super) fn forget_known(ctx: &mut Ctx<'_, '_>, id: u32) -> Result<u64, NsErro
     let (from, to) = (keys::known(id, ""), keys::known_end(id));
     let found = rows::keys_between(ctx.txn, &from, &to, FORGET_MAX)?;
     let count = found.len() as u64;
-    found.into_iter().for_each(|key| ctx.txn.remove(key));
+    for key in found {
+        ctx.txn.remove(key);
+    }
     Ok(count)
 }
 

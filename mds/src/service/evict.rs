@@ -30,6 +30,7 @@ pub(crate) fn start(shared: &Arc<Shared>, scope: &Scope) {
                 lock_waiters,
                 leases: shared.leases.lock().held_count(),
             });
+            metrics::exports(shared.hsm.lag(shared.now()));
             tokio::time::sleep(every).await;
         }
     });

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nacre_model::{Errno, Fid, FileKind};
+use nacre_model::{Errno, Fid};
 use nacre_proto::convert::{BadMessage, required};
 use nacre_proto::v1;
 use nacre_proto::v1::HsmAction;
@@ -12,7 +12,7 @@ use nacre_proto::v1::hsm_record_op::Op as Wire;
 use nacre_proto::v1::hsm_request_request::Op as Asked;
 use tokio::time::Instant;
 
-use super::{admit, check, repository};
+use super::{admit, check, export, repository};
 use crate::command::{Op, Outcome};
 use crate::coordinator::{Failure, Room, Started};
 use crate::cuts;
@@ -32,8 +32,6 @@ const TAKE_MAX: u32 = 64;
 const WAIT_MAX: Duration = Duration::from_secs(2);
 /// Most actions in one listing.
 const LIST_MAX: usize = 1000;
-/// Times an export waits for another file to leave an object, before its bytes are restored.
-const WAY_ATTEMPTS: u32 = 2;
 /// Whoever waits for a time looks again after this at the earliest.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// What who is not root may change of the flags of his own file. Source: Lustre.
@@ -298,7 +296,7 @@ pub(super) async fn begin(
     let started = heard(&shared, session, cookie, |_| {})?;
     let fid = started.fid;
     if started.action == HsmAction::Export {
-        return begin_export(&shared, session, cookie, fid).await;
+        return export::begin(&shared, session, cookie, fid).await;
     }
     let file = read::hsm(shared.view(), fid)?;
     let mut response = v1::HsmBeginResponse {
@@ -315,7 +313,7 @@ pub(super) async fn begin(
             if let Some(owner) = read::needed_by(shared.view(), fid, &repository, &key)? {
                 return Err(NsError::HsmBusy(owner).into());
             }
-            lock_keys(&shared, cookie, vec![(repository.bucket.clone(), key.clone())])?;
+            export::lock_keys(&shared, cookie, vec![(repository.bucket.clone(), key.clone())])?;
             (response.bucket, response.key) = (repository.bucket, key);
             response.prefix = repository.prefix;
         }
@@ -330,81 +328,6 @@ pub(super) async fn begin(
         (response.attr, response.layout) = (reserved.attr, reserved.layout);
     }
     Ok(response)
-}
-
-/// What is to be done to make buckets what the inode is.
-async fn begin_export(
-    shared: &Arc<Shared>,
-    session: u64,
-    cookie: u64,
-    fid: Fid,
-) -> Result<v1::HsmBeginResponse, MdsError> {
-    let mut after = 0;
-    while read::plan_export(shared.view(), fid)?.descend {
-        let op = v1::HsmDescendRecord { fid: Some(fid.into()), cookie: after };
-        after = submit(shared, Wire::Descend(op)).await?.cookie;
-        heard(shared, session, cookie, |_| {})?;
-    }
-    let plan = read::plan_export(shared.view(), fid)?;
-    if plan.unnamable > 0 {
-        tracing::warn!(%fid, names = plan.unnamable, "no object can have such a name");
-    }
-    if let Some(owner) = plan.blocked.first() {
-        return Err(make_way(shared, cookie, *owner).await);
-    }
-    let mut response = v1::HsmBeginResponse::default();
-    if !plan.gone {
-        let attr = read::getattr(shared.view(), fid)?;
-        if attr.kind == FileKind::Regular {
-            let version = read::hsm(shared.view(), fid)?.data_version;
-            // Attributes can be told whoever holds it; bytes cannot.
-            if plan.puts.iter().any(|put| put.source.is_none()) && !attr.released {
-                undisturbed(shared, session, fid, version)?;
-            }
-            heard(shared, session, cookie, |started| started.data_version = Some(version))?;
-            response.data_version = version;
-        }
-        response.attr = Some(attr.into());
-    }
-    let put = plan.puts.iter().map(|put| (put.bucket.clone(), put.key.clone()));
-    let deleted = plan.deletes.iter().map(|object| (object.bucket.clone(), object.key.clone()));
-    lock_keys(shared, cookie, put.chain(deleted).collect())?;
-    response.export = Some(v1::HsmExport {
-        gone: plan.gone,
-        target: read::readlink(shared.view(), fid).unwrap_or_default(),
-        state: plan.state,
-        puts: plan.puts,
-        deletes: plan.deletes,
-    });
-    Ok(response)
-}
-
-/// An object cannot be put, for the only bytes of another file are there. Its own export takes them
-/// elsewhere; if that does not happen, for it waits for this one, they are brought home.
-async fn make_way(shared: &Shared, cookie: u64, owner: Fid) -> MdsError {
-    let attempts = match read::action(shared.view(), cookie) {
-        Ok(row) => row.map_or(0, |row| row.attempts),
-        Err(error) => return error.into(),
-    };
-    if attempts >= WAY_ATTEMPTS {
-        let (fid, action) = (Some(owner.into()), HsmAction::Restore.into());
-        let record = v1::HsmQueueRecord { fid, action, archive_id: 0 };
-        match submit(shared, Wire::Queue(record)).await {
-            Ok(outcome) if outcome.cookie != 0 => {
-                let now = shared.now();
-                shared.hsm.queued(outcome.cookie, HsmAction::Restore, owner, now);
-            }
-            Ok(_) => {}
-            Err(error) => return error,
-        }
-    }
-    NsError::HsmBusy(owner).into()
-}
-
-/// Keeps other actions off these objects; EBUSY while one is at them.
-fn lock_keys(shared: &Shared, cookie: u64, keys: Vec<(String, String)>) -> Result<(), MdsError> {
-    let fid = shared.hsm.started(cookie).map_or(Fid::ROOT, |started| started.fid);
-    if shared.hsm.lock_keys(cookie, keys) { Ok(()) } else { Err(NsError::HsmBusy(fid).into()) }
 }
 
 async fn reserve(
@@ -431,7 +354,7 @@ async fn reserve(
 }
 
 /// What a copytool is at; ECANCELED if it should not be.
-fn heard(
+pub(super) fn heard(
     shared: &Shared,
     session: u64,
     cookie: u64,
@@ -443,7 +366,12 @@ fn heard(
 
 /// Whether the file is what it was: nobody else can have written to it while the copytool has
 /// had its lease and the version is the same.
-fn undisturbed(shared: &Shared, session: u64, fid: Fid, data_version: u64) -> Result<(), MdsError> {
+pub(super) fn undisturbed(
+    shared: &Shared,
+    session: u64,
+    fid: Fid,
+    data_version: u64,
+) -> Result<(), MdsError> {
     let held = shared.leases.lock().held(session, fid).is_some();
     let written = shared.opens.lock().others_write(session, fid);
     let now = read::hsm(shared.view(), fid)?.data_version;

@@ -6,6 +6,7 @@ mod batch;
 mod change;
 mod check;
 pub(crate) mod evict;
+mod export;
 pub(crate) mod hsm;
 mod lease;
 mod lock;

@@ -13,6 +13,7 @@ use super::hsm::{noted, submit};
 use crate::command::Op;
 use crate::error::MdsError;
 use crate::leases::Touch;
+use crate::metrics;
 use crate::namespace::{NsError, read};
 use crate::recalls;
 use crate::shared::Shared;
@@ -180,8 +181,8 @@ pub(super) async fn import(
     if objects.len() > IMPORT_MAX {
         return Err(BadMessage::Range { field: "objects", value: objects.len() as u64 }.into());
     }
-    let touched = touched(shared.view(), &repository, &objects)?;
-    let touches: Vec<Touch> = touched.iter().copied().map(Touch::change).collect();
+    let fids = may_change(shared.view(), &repository, &objects)?;
+    let touches: Vec<Touch> = fids.iter().copied().map(Touch::change).collect();
     let guard = recalls::need(&shared, 0, &touches).await?;
     let (own, id, all) = (Arc::clone(&shared), repository.id, wants_all(&repository));
     let keys: Vec<(String, bool)> =
@@ -189,7 +190,7 @@ pub(super) async fn import(
     let done = shared.engine.submit_with(false, move |_| {
         // On the applier: who opens one comes wholly before or wholly after.
         let opens = own.opens.lock();
-        let waited = touched.iter().filter(|fid| !opens.others_hold(0, **fid));
+        let waited = fids.iter().filter(|fid| !opens.others_hold(0, **fid));
         let op = Wire::Import(v1::HsmImportRecord {
             repository: id,
             all,
@@ -206,12 +207,16 @@ pub(super) async fn import(
         shared.leases.lock().gone(*fid);
     }
     count(&shared, id, &keys, &outcome.imports);
+    if outcome.imports.contains(&ImportResult::Later) {
+        shared.sweeps.missed(id);
+    }
     Ok(v1::ImportResponse { results: outcome.imports.into_iter().map(Into::into).collect() })
 }
 
 fn count(shared: &Shared, id: u32, keys: &[(String, bool)], results: &[ImportResult]) {
     shared.sweeps.count(id, |counts| {
         for ((key, gone), result) in keys.iter().zip(results) {
+            metrics::imported(word(*result, *gone));
             match result {
                 ImportResult::Done if *gone => counts.removed += 1,
                 ImportResult::Done => counts.imported += 1,
@@ -219,17 +224,29 @@ fn count(shared: &Shared, id: u32, keys: &[(String, bool)], results: &[ImportRes
                     tracing::warn!(key, repository = id, "changed on both sides: the file stays");
                     counts.conflicts += 1;
                 }
-                ImportResult::TypeMismatch => {
-                    tracing::warn!(key, repository = id, "S3ObjectTypeMismatch: not imported");
-                }
-                ImportResult::Unchanged | ImportResult::Later | ImportResult::Unspecified => {}
+                // Of the third whoever lists the bucket tells.
+                ImportResult::Unchanged
+                | ImportResult::Later
+                | ImportResult::TypeMismatch
+                | ImportResult::Unspecified => {}
             }
         }
     });
 }
 
+fn word(result: ImportResult, gone: bool) -> &'static str {
+    match result {
+        ImportResult::Done if gone => "removed",
+        ImportResult::Done => "imported",
+        ImportResult::Conflict => "conflict",
+        ImportResult::TypeMismatch => "type_mismatch",
+        ImportResult::Later => "later",
+        ImportResult::Unchanged | ImportResult::Unspecified => "unchanged",
+    }
+}
+
 /// Inodes that an import may change: folders that names are made in, and what has the names.
-fn touched(
+fn may_change(
     view: &dyn View,
     repository: &v1::Repository,
     objects: &[v1::ImportedObject],
@@ -285,15 +302,16 @@ pub(super) async fn sweep_end(
     let whole = request.error.is_empty();
     if whole {
         shared.sweeps.count(repository.id, |counts| {
-            counts.refused = counts.refused.saturating_add(request.refused);
+            counts.refused = request.refused;
         });
-        if wants_all(&repository) {
-            submit(&shared, Wire::Imported(v1::HsmUnlinkRecord { id: repository.id })).await?;
-            tracing::info!(repository = repository.id, "everything in the bucket is imported");
-        }
     } else {
         tracing::warn!(repository = repository.id, error = request.error, "a sweep broke off");
     }
-    shared.sweeps.ended(repository.id, whole, shared.sweep_interval, shared.now());
+    let interval = shared.sweep_interval;
+    let complete = shared.sweeps.ended(repository.id, whole, interval, shared.now());
+    if complete && wants_all(&repository) {
+        submit(&shared, Wire::Imported(v1::HsmUnlinkRecord { id: repository.id })).await?;
+        tracing::info!(repository = repository.id, "everything in the bucket is imported");
+    }
     Ok(v1::SweepEndResponse {})
 }

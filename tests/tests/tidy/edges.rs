@@ -15,7 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("client", &["model", "proto", "node"]),
     ("copytool", &["model", "proto", "node", "client"]),
     ("cli", &["model", "proto", "node", "mgs", "mds", "oss", "client", "copytool"]),
-    ("tests", &["model", "proto", "node", "mgs", "mds", "oss", "client"]),
+    ("tests", &["model", "proto", "node", "mgs", "mds", "oss", "client", "copytool"]),
 ];
 
 /// Outside crates that only some crates of the product may use.
