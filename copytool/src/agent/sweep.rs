@@ -180,6 +180,7 @@ impl Sweep {
                 ImportResult::Unspecified
                 | ImportResult::Unchanged
                 | ImportResult::Done
+                | ImportResult::Overwritten
                 | ImportResult::Later => {}
                 ImportResult::Conflict => {
                     tracing::warn!(bucket, key, "conflict: changed on both sides, the file wins");

@@ -188,8 +188,11 @@ pub(super) fn has_not(
     object: &ExportedObject,
 ) -> Result<(), NsError> {
     let mut row = row(ctx.txn, fid)?;
+    let before = row.objects.len();
     row.objects.retain(|other| !same_place(other, object));
-    ctx.txn.put(keys::export(fid), row.encode());
+    if row.objects.len() < before {
+        ctx.txn.put(keys::export(fid), row.encode());
+    }
     let key = keys::known(object.repository, &object.key);
     let known = rows::row::<v1::KnownRecord>(ctx.txn, &key)?;
     if known.is_some_and(|known| known.fid == Some(fid.into())) {
@@ -229,6 +232,10 @@ pub(super) fn end(
     }
     let plan = plan::plan(ctx.txn, fid)?;
     if !given_up && !plan.is_done() {
+        if op.failure.is_none() {
+            queued.attempts = 0;
+            ctx.txn.put(keys::action(op.cookie), queued.encode());
+        }
         return Ok(op.cookie);
     }
     let mut row = row(ctx.txn, fid)?;

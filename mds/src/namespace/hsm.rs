@@ -375,7 +375,15 @@ fn end(ctx: &mut Ctx<'_, '_>, op: &v1::HsmEndRequest) -> Result<u64, NsError> {
             let (_, file) = as_file(&mut inode)?;
             let gone = HsmFlags::EXISTS | HsmFlags::ARCHIVED | HsmFlags::LOST | HsmFlags::DIRTY;
             file.hsm.remove(gone);
-            row.copy = None;
+            if let Some(copy) = row.copy.take() {
+                // Nobody shall take the file for one whose object somebody else has deleted.
+                let object = v1::ExportedObject {
+                    repository: row.archive_id,
+                    key: copy.key,
+                    ..v1::ExportedObject::default()
+                };
+                export::has_not(ctx, inode.attr.fid, &object)?;
+            }
         }
         HsmAction::Export | HsmAction::Unspecified => {}
     }

@@ -316,9 +316,15 @@ impl Import<'_> {
         if row.cookie != 0 {
             return Ok(ImportResult::Later);
         }
-        if hsm::is_only_here(&inode) && export::exports(&self.repository) {
+        let conflict = hsm::is_only_here(&inode);
+        if conflict && export::exports(&self.repository) {
             self.note(ctx, Some(fid));
             return Ok(ImportResult::Conflict);
+        }
+        let told = copies::record_of(&self.exported(0));
+        if !conflict && row.copy.as_ref().is_some_and(|copy| copies::is_same(copy, &told)) {
+            // Linked before, perhaps by another link.
+            return self.done(ctx, &inode);
         }
         hsm::give_up_bytes(ctx, &mut inode)?;
         let Body::File(file) = &mut inode.body else { return Ok(ImportResult::TypeMismatch) };
@@ -330,7 +336,8 @@ impl Import<'_> {
         self.set(&mut inode.attr)?;
         inode.attr.ctime = ctx.time;
         hsm::put(ctx, &mut inode, &row)?;
-        self.done(ctx, &inode)
+        self.done(ctx, &inode)?;
+        Ok(if conflict { ImportResult::Overwritten } else { ImportResult::Done })
     }
 
     /// The object is not there any more.

@@ -52,6 +52,10 @@ pub(super) async fn begin(
     let put = plan.puts.iter().map(|put| (put.bucket.clone(), put.key.clone()));
     let deleted = plan.deletes.iter().map(|object| (object.bucket.clone(), object.key.clone()));
     lock_keys(shared, cookie, put.chain(deleted).collect())?;
+    if read::plan_export(shared.view(), fid)? != plan {
+        // Somebody has come between the look and the lock.
+        return Err(NsError::HsmBusy(fid).into());
+    }
     response.export = Some(v1::HsmExport {
         gone: plan.gone,
         target: read::readlink(shared.view(), fid).unwrap_or_default(),

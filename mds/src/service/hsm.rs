@@ -414,8 +414,12 @@ pub(super) async fn end(
     }
     if let Some(failure) = failure {
         let v1::HsmFailure { code, message, errno, .. } = failure;
-        tracing::warn!(cookie, fid = %started.fid, action = ?started.action, code, message, again,
-            "hsm action failed");
+        if again && errno == Errno::EBUSY.0 {
+            tracing::debug!(cookie, fid = %started.fid, action = ?started.action, "in use");
+        } else {
+            tracing::warn!(cookie, fid = %started.fid, action = ?started.action, code, message,
+                again, "hsm action failed");
+        }
         if again {
             let attempts = read::action(shared.view(), cookie)?.map_or(0, |row| row.attempts);
             shared.hsm.again(cookie, attempts, shared.now());

@@ -220,6 +220,11 @@ fn count(shared: &Shared, id: u32, keys: &[(String, bool)], results: &[ImportRes
             match result {
                 ImportResult::Done if *gone => counts.removed += 1,
                 ImportResult::Done => counts.imported += 1,
+                ImportResult::Overwritten => {
+                    tracing::warn!(key, repository = id, "changed on both sides: the object wins");
+                    counts.imported += 1;
+                    counts.conflicts += 1;
+                }
                 ImportResult::Conflict => {
                     tracing::warn!(key, repository = id, "changed on both sides: the file stays");
                     counts.conflicts += 1;
@@ -240,6 +245,7 @@ fn word(result: ImportResult, gone: bool) -> &'static str {
         ImportResult::Done => "imported",
         ImportResult::Conflict => "conflict",
         ImportResult::TypeMismatch => "type_mismatch",
+        ImportResult::Overwritten => "overwritten",
         ImportResult::Later => "later",
         ImportResult::Unchanged | ImportResult::Unspecified => "unchanged",
     }

@@ -61,14 +61,19 @@ impl Pair {
                 .map(|(cookie, action)| (*cookie, action.fid.unwrap().into()))
                 .collect();
             if !fids.iter().any(|(cookie, fid)| self.export_step(*cookie, *fid)) {
-                self.bring_home(fids[0].1);
+                self.make_way(fids[0].1);
             }
         }
     }
 
     /// All exports wait for each other.
-    fn bring_home(&mut self, fid: Fid) {
+    fn make_way(&mut self, fid: Fid) {
         let owner = read::plan_export(&self.fs.store, fid).unwrap().blocked[0];
+        self.bring_home(owner);
+    }
+
+    /// Restores a file.
+    fn bring_home(&mut self, owner: Fid) {
         let (fid, action) = (Some(owner.into()), HsmAction::Restore.into());
         let queue = v1::HsmQueueRecord { fid, action, archive_id: 0 };
         let cookie = self.hsm(Hsm::Queue(queue)).cookie;
@@ -388,7 +393,7 @@ fn a_file_that_changed_here_is_not_overwritten_unless_only_imports_are_on() {
             assert_ne!(pair.bucket["p/f"], etag);
             assert_eq!(pair.sweep(), []);
         } else {
-            assert_eq!(result, [ImportResult::Done]);
+            assert_eq!(result, [ImportResult::Overwritten]);
             assert!(pair.flags("/f").contains(HsmFlags::RELEASED));
         }
     }
@@ -431,4 +436,51 @@ fn a_linked_folder_stays_where_it_is() {
     assert_eq!(errno(pair.fs.change(Wire::Rmdir(rmdir.clone()))), Errno::EBUSY);
     pair.hsm(Hsm::Unlink(v1::HsmUnlinkRecord { id: 1 }));
     pair.fs.change(Wire::Rmdir(rmdir)).unwrap();
+}
+
+#[test]
+fn a_file_whose_object_was_removed_by_hand_stays() {
+    let mut pair = Pair::new(BOTH, NONE);
+    let etag = pair.etag();
+    pair.bucket.insert("p/f".to_owned(), etag);
+    pair.sweep();
+    let file = pair.fid("/f");
+    pair.bring_home(file);
+    let fid = Some(file.into());
+    let remove = v1::HsmQueueRecord { fid, action: HsmAction::Remove.into(), archive_id: 0 };
+    let cookie = pair.hsm(Hsm::Queue(remove)).cookie;
+    pair.bucket.clear();
+    pair.hsm(Hsm::End(v1::HsmEndRequest { cookie, ..Default::default() }));
+    assert_eq!(pair.sweep(), []);
+    assert_eq!(pair.fid("/f"), file);
+}
+
+#[test]
+fn a_folder_that_is_linked_again_keeps_the_bytes_that_it_has() {
+    let mut pair = Pair::new(BOTH, BOTH);
+    let file = pair.fs.file("f");
+    pair.write(file).unwrap();
+    pair.export();
+    pair.hsm(Hsm::Unlink(v1::HsmUnlinkRecord { id: 1 }));
+    while pair.hsm(Hsm::ForgetKnown(v1::HsmUnlinkRecord { id: 1 })).cookie != 0 {}
+    let path = "/".to_owned();
+    let link = v1::Repository {
+        path,
+        bucket: "b".into(),
+        prefix: "p/".into(),
+        batch_import: true,
+        ..Default::default()
+    };
+    assert_eq!(pair.hsm(Hsm::Link(link)).cookie, 2);
+    let etag = pair.bucket["p/f"].clone();
+    let outcome = pair.hsm(Hsm::Import(v1::HsmImportRecord {
+        repository: 2,
+        all: true,
+        time: Some(v1::Timestamp { secs: pair.fs.now + 1, nanos: 0 }),
+        objects: vec![Pair::imported("p/f", Some(&etag))],
+        waited: vec![Fid::ROOT.into(), file.into()],
+    }));
+    assert_eq!(outcome.imports, [ImportResult::Done]);
+    assert_eq!(pair.flags("/f"), HsmFlags::EXISTS | HsmFlags::ARCHIVED);
+    pair.fs.assert_clean();
 }
