@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 
 /// A copytool that says nothing about a sweep for so long is at it no more. A listing may take minutes within its patience.
 const SILENCE_MAX: Duration = Duration::from_secs(300);
+/// Before a copytool that has not begun one is told again.
+const OFFER_AGAIN: Duration = Duration::from_secs(1);
 /// Before a sweep that broke off goes on.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -54,12 +56,16 @@ pub(crate) struct Counts {
 }
 
 impl Sweep {
-    fn is_free(&self, session: u64, now: Duration) -> bool {
-        let lost = |(taker, heard)| {
-            // The answer that offered it may not have arrived.
-            (taker == session && !self.begun) || now.saturating_sub(heard) > SILENCE_MAX
-        };
-        self.taken.is_none_or(lost) && self.due <= now
+    fn is_free(&self, now: Duration) -> bool {
+        let silent = |(_, heard)| now.saturating_sub(heard) > SILENCE_MAX;
+        self.taken.is_none_or(silent) && self.due <= now
+    }
+
+    /// The answer that offered it may not have arrived.
+    fn may_be_lost(&self, session: u64, now: Duration) -> bool {
+        self.taken.is_some_and(|(taker, heard)| {
+            taker == session && !self.begun && now.saturating_sub(heard) >= OFFER_AGAIN
+        })
     }
 }
 
@@ -79,12 +85,16 @@ impl Sweeps {
         for repository in linked {
             let sweep = by_repository.entry(repository.id).or_default();
             sweep.wanted = wants(repository);
-            if sweep.wanted && sweep.is_free(session, now) {
-                *last = last.saturating_add(1);
-                (sweep.number, sweep.taken, sweep.begun) = (*last, Some((session, now)), false);
+            let free = sweep.is_free(now);
+            if sweep.wanted && (free || sweep.may_be_lost(session, now)) {
+                if free {
+                    *last = last.saturating_add(1);
+                    (sweep.number, sweep.begun) = (*last, false);
+                }
+                sweep.taken = Some((session, now));
                 return Some(v1::SweepWork {
                     repository: Some(repository.clone()),
-                    sweep: *last,
+                    sweep: sweep.number,
                     after: sweep.after.clone(),
                 });
             }
@@ -189,9 +199,11 @@ mod tests {
     fn one_copytool_at_a_time_sweeps_a_repository_and_another_goes_on_where_it_died() {
         let sweeps = Sweeps::default();
         let wanted = [v1::Repository { id: 1, ..v1::Repository::default() }];
-        sweeps.take(7, &wanted, |_| true, at(0)).unwrap();
+        let offered = sweeps.take(7, &wanted, |_| true, at(0)).unwrap();
         assert!(sweeps.take(8, &wanted, |_| true, at(0)).is_none());
-        let first = sweeps.take(7, &wanted, |_| true, at(0)).expect("offered until it is begun");
+        assert!(sweeps.take(7, &wanted, |_| true, at(0)).is_none());
+        let first = sweeps.take(7, &wanted, |_| true, at(1)).expect("offered until it is begun");
+        assert_eq!(first.sweep, offered.sweep, "it may have begun");
         assert_eq!(sweeps.heard(7, first.sweep, at(50)), Some(1));
         assert!(sweeps.take(7, &wanted, |_| true, at(50)).is_none());
         sweeps.reached(1, "m");
