@@ -10,6 +10,9 @@ use nacre_model::Timestamp;
 use crate::error::{Call, S3Error, Source, Trouble};
 use crate::object::ETag;
 
+/// Of an answer that says that all is well and then is none.
+pub(super) const UNREADABLE: &str = "the answer cannot be read";
+
 /// What a failed call means.
 pub(super) fn refused<E>(call: &Call, error: SdkError<E, HttpResponse>) -> S3Error
 where
@@ -67,10 +70,7 @@ fn by_status(call: Call, status: u16, code: String, source: Option<Source>) -> S
             404 => S3Error::NotFound { call },
             412 | 416 => S3Error::Changed { call },
             401 | 403 => denied(call),
-            // An answer that says that all is well and then is none.
-            200..=299 if code.is_empty() => {
-                S3Error::WrongBytes { call, what: "the answer cannot be read" }
-            }
+            200..=299 if code.is_empty() => S3Error::WrongBytes { call, what: UNREADABLE },
             _ => S3Error::Other { call, status, code, source },
         },
     }

@@ -85,6 +85,12 @@ impl Bucket {
                 Err(S3Error::NotFound { .. } | S3Error::Changed { .. }) if failed > 0 => {
                     self.recognize(&call, size, meta).await
                 }
+                // Done, and told in words that the SDK does not know, as moto does.
+                Err(error @ S3Error::WrongBytes { what: answer::UNREADABLE, .. }) => {
+                    let made = self.recognize(&call, size, meta).await;
+                    let is_new = |made: &Stored| *when != Precondition::Match(made.etag.clone());
+                    made.ok().filter(is_new).ok_or(error)
+                }
                 result => result,
             };
         // The server may copy all of it first.

@@ -294,3 +294,36 @@ async fn a_download_survives_what_passes() {
     mover.download(job, &sink, &Wanted::default(), unwatched(&cancel)).await.unwrap();
     assert_eq!(sink.bytes(), 20 * MIB);
 }
+
+#[tokio::test]
+async fn an_upload_that_is_done_but_told_in_unknown_words_is_recognized() {
+    // As moto does: another word of the same length.
+    fn reworded(head: &str, body: &[u8]) -> Vec<u8> {
+        let words = String::from_utf8_lossy(body).replace("UploadResult", "UploadAnswer");
+        [head.as_bytes(), words.as_bytes()].concat()
+    }
+    let plan = |request: &str, _| {
+        let completes = request.starts_with("POST") && request.contains("uploadId=");
+        if completes { Act::Edit(reworded) } else { Act::Pass }
+    };
+    let (world, proxy, before) = spoiled(plan).await;
+    let (result, there) = upload(&world, &proxy).await;
+    assert_eq!(result.unwrap(), there);
+    assert_ne!(there.etag, before.etag);
+    assert_eq!(proxy.count("POST", "uploadId="), 1);
+    // Nothing was done, and the answer is as odd.
+    let lost =
+        |_: &str, _| Act::Edit(|_, _| b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n<a".to_vec());
+    let plan = move |request: &str, before| {
+        let completes = request.starts_with("POST") && request.contains("uploadId=");
+        if completes { lost(request, before) } else { Act::Pass }
+    };
+    let (world, proxy, before) = spoiled(plan).await;
+    let bucket = behind(&proxy, &world).await;
+    let pending = bucket.begin_upload(KEY, &ObjectMeta::default()).await.unwrap();
+    let when = Precondition::Match(before.etag.clone());
+    let meta =
+        ObjectMeta { content_type: None, user: [("file-mtime".into(), "17ns".into())].into() };
+    let completed = bucket.complete_upload(&pending, &[], before.size, &meta, &when).await;
+    assert!(matches!(completed, Err(S3Error::WrongBytes { .. })), "{completed:?}");
+}
