@@ -67,7 +67,10 @@ impl S3 {
         loop {
             let listing = self.bucket.list(Listing::Below(""), next.as_deref(), 1000);
             let page = self.runtime.block_on(listing).unwrap();
-            found.extend(page.objects.into_iter().map(|object| (object.key, object.size)));
+            // A copytool that is killed while it tries what the bucket can leaves what it tried with.
+            let objects = page.objects.into_iter();
+            let objects = objects.filter(|object| !object.key.starts_with(".nacre-probe-"));
+            found.extend(objects.map(|object| (object.key, object.size)));
             next = page.next;
             if next.is_none() {
                 return found;
