@@ -112,11 +112,9 @@ impl Coordinator {
     /// An action waits in the queue.
     pub(crate) fn queued(&self, cookie: u64, action: HsmAction, fid: Fid, now: Duration) {
         let mut table = self.table.lock();
-        if !table.started.contains_key(&cookie) {
+        if !table.started.contains_key(&cookie) && !table.waiting.contains_key(&cookie) {
             let waiting = Waiting { action, fid, not_before: Duration::ZERO, since: now };
-            if !table.waiting.contains_key(&cookie) {
-                table.wait(cookie, waiting);
-            }
+            table.wait(cookie, waiting);
         }
         drop(table);
         self.changed.notify_waiters();

@@ -130,8 +130,16 @@ impl Shared {
     /// Carries out a command of the server's own.
     pub(crate) async fn submit(&self, op: Op) -> Result<Outcome, EngineError<Refusal>> {
         let outcome = self.engine.submit(self.command(op), false).await?;
-        self.note_exports(&outcome);
+        self.note(&outcome);
         Ok(outcome)
+    }
+
+    /// Sees to what a command has left for others.
+    pub(crate) fn note(&self, outcome: &Outcome) {
+        self.note_exports(outcome);
+        if !outcome.work.is_empty() {
+            self.work.notify_one();
+        }
     }
 
     /// Tells the coordinator of exports that a command has queued.
@@ -209,12 +217,7 @@ impl Shared {
             self.leases.lock().gone(fid);
         }
         match done {
-            Ok(outcome) => {
-                self.note_exports(&outcome);
-                if !outcome.work.is_empty() {
-                    self.work.notify_one();
-                }
-            }
+            Ok(outcome) => self.note(&outcome),
             Err(EngineError::Refused(Refusal::InUse(_))) => {
                 let again = self.opens.lock().orphaned(fid);
                 if again.is_some() {

@@ -18,13 +18,6 @@ pub(super) fn record_of(object: &v1::ExportedObject) -> v1::HsmRecord {
     }
 }
 
-/// Whether a copy is the one of this record: the same object, unchanged.
-pub(super) fn is_same(copy: &v1::HsmCopy, record: &v1::HsmRecord) -> bool {
-    record.copy.as_ref().is_some_and(|other| {
-        (&copy.bucket, &copy.key, &copy.etag) == (&other.bucket, &other.key, &other.etag)
-    })
-}
-
 /// There is a copy now.
 pub(super) fn has_copy(
     inode: &mut Inode,

@@ -1,7 +1,7 @@
 //! New inodes.
 
 use nacre_model::attr::{PERM_MASK, S_IFMT};
-use nacre_model::{Attr, Fid, FileKind, LayoutTemplate, Name};
+use nacre_model::{Attr, Fid, FileKind, LayoutTemplate, Name, Timestamp};
 use nacre_proto::{SYMLINK_BYTES_MAX, v1};
 
 use super::acl::{ACCESS, Acl, DEFAULT};
@@ -82,41 +82,14 @@ fn new_inode(
     let parent_fid = parent.attr.fid;
     let body = new_body(ctx, op, kind, &parent)?;
     let fid = take_fid(ctx)?;
-    let is_dir = kind == FileKind::Directory;
+    let mut inode = nameless(fid, kind, body, ctx.time);
+    let is_dir = inode.is_dir();
+    inode.attr.uid = ctx.caller.uid;
     let from_parent = parent.attr.perm & SETGID != 0;
-    let (size, blocks) = match &body {
-        Body::Directory(_) => (DIRECTORY_BYTES, DIRECTORY_BYTES / BLOCK_UNIT),
-        Body::Symlink(target) => (target.len() as u64, 0),
-        Body::File(_) | Body::Special => (0, 0),
-    };
-    let is_device = matches!(kind, FileKind::CharDevice | FileKind::BlockDevice);
-    let attr = Attr {
-        fid,
-        kind,
-        perm: 0,
-        nlink: if is_dir { 2 } else { 1 },
-        uid: ctx.caller.uid,
-        gid: if from_parent { parent.attr.gid } else { ctx.caller.gid },
-        rdev: if is_device { op.rdev } else { 0 },
-        size,
-        blocks,
-        atime: ctx.time,
-        mtime: ctx.time,
-        ctime: ctx.time,
-        btime: ctx.time,
-        size_lazy: false,
-        released: false,
-        layout_gen: 0,
-        xattr_count: 0,
-    };
-    let mut inode = Inode {
-        attr,
-        links: Vec::new(),
-        links_overflow: false,
-        tmpfile: false,
-        xattrs: XattrUse::default(),
-        body,
-    };
+    inode.attr.gid = if from_parent { parent.attr.gid } else { ctx.caller.gid };
+    if matches!(kind, FileKind::CharDevice | FileKind::BlockDevice) {
+        inode.attr.rdev = op.rdev;
+    }
     set_permissions(ctx, op, &parent, &mut inode)?;
     match destination {
         Destination::Entry(name, cookie) => {
@@ -132,6 +105,43 @@ fn new_inode(
     }
     ctx.put_inode(&inode)?;
     Ok(inode)
+}
+
+/// A new inode of root's that has no name and no permissions yet.
+pub(super) fn nameless(fid: Fid, kind: FileKind, body: Body, time: Timestamp) -> Inode {
+    let size = match &body {
+        Body::Directory(_) => DIRECTORY_BYTES,
+        Body::Symlink(target) => target.len() as u64,
+        Body::File(_) | Body::Special => 0,
+    };
+    let is_dir = kind == FileKind::Directory;
+    let attr = Attr {
+        fid,
+        kind,
+        perm: 0,
+        nlink: if is_dir { 2 } else { 1 },
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        size,
+        blocks: if is_dir { DIRECTORY_BYTES / BLOCK_UNIT } else { 0 },
+        atime: time,
+        mtime: time,
+        ctime: time,
+        btime: time,
+        size_lazy: false,
+        released: false,
+        layout_gen: 0,
+        xattr_count: 0,
+    };
+    Inode {
+        attr,
+        links: Vec::new(),
+        links_overflow: false,
+        tmpfile: false,
+        xattrs: XattrUse::default(),
+        body,
+    }
 }
 
 fn new_body(

@@ -17,8 +17,9 @@ use super::{NsError, copies, hsm, read, repository, rows};
 use crate::record::{Entry, Inode, Record, key as keys};
 use crate::store::View;
 pub(super) use plan::exports;
+pub(super) use plan::is_copy;
 pub use plan::{Plan, needed_by, plan};
-use plan::{is_copy, kept_copy, plan_of, state};
+use plan::{kept_copy, plan_of, state};
 
 /// Data version of an object that has not the bytes of any version of its file.
 const NO_VERSION: u64 = u64::MAX;
@@ -81,8 +82,7 @@ fn hand_over(
         if let Some(known) = rows::row::<v1::KnownRecord>(ctx.txn, &key)? {
             ctx.txn.put(key, v1::KnownRecord { fid: Some((*to).into()), ..known }.encode());
         }
-        heir.objects.retain(|other| !same_place(other, &object));
-        heir.objects.push(object);
+        put_object(&mut heir, object);
         if let Some(inode) = rows::find_inode(ctx.txn, *to)? {
             heir.wanted = state(&inode);
         }
@@ -125,8 +125,7 @@ pub(super) fn has(ctx: &mut Ctx<'_, '_>, fid: Fid, object: &ExportedObject) -> R
     let key = keys::known(object.repository, &object.key);
     let before = rows::row::<v1::KnownRecord>(ctx.txn, &key)?.and_then(|known| known.fid);
     ctx.txn.put(key, known.encode());
-    row.objects.retain(|other| !same_place(other, object));
-    row.objects.push(object.clone());
+    put_object(&mut row, object.clone());
     ctx.txn.put(keys::export(fid), row.encode());
     match before.map(Fid::from).filter(|other| *other != fid) {
         Some(other) => overwritten(ctx, other, object),
@@ -140,14 +139,32 @@ pub(super) fn overwritten(
     fid: Fid,
     object: &ExportedObject,
 ) -> Result<(), NsError> {
+    match drop_object(ctx, fid, object)? {
+        Some(left) => copies::copies_left(ctx, fid, &left),
+        None => Ok(()),
+    }
+}
+
+/// In the place of one that had the same key.
+fn put_object(row: &mut v1::ExportRecord, object: ExportedObject) {
+    row.objects.retain(|other| !same_place(other, &object));
+    row.objects.push(object);
+}
+
+/// Returns the inode's other objects; nothing if that was none of them.
+fn drop_object(
+    ctx: &mut Ctx<'_, '_>,
+    fid: Fid,
+    object: &ExportedObject,
+) -> Result<Option<Vec<ExportedObject>>, NsError> {
     let mut row = row(ctx.txn, fid)?;
     let before = row.objects.len();
     row.objects.retain(|other| !same_place(other, object));
     if row.objects.len() == before {
-        return Ok(());
+        return Ok(None);
     }
     ctx.txn.put(keys::export(fid), row.encode());
-    copies::copies_left(ctx, fid, &row.objects)
+    Ok(Some(row.objects))
 }
 
 fn same_place(one: &ExportedObject, other: &ExportedObject) -> bool {
@@ -164,8 +181,8 @@ pub(super) fn is_as_wanted(
     let mut row = row(ctx.txn, fid)?;
     row.wanted = state(inode);
     if let Some(object) = object {
-        row.objects.retain(|other| !same_place(other, &object));
-        row.objects.push(ExportedObject { state: row.wanted, ..object });
+        let state = row.wanted;
+        put_object(&mut row, ExportedObject { state, ..object });
         // Other names of it have other objects.
         let more = row.objects.len() > 1 || (inode.attr.nlink > 1 && !inode.is_dir());
         if more && ctx.superblock.exporting {
@@ -187,12 +204,7 @@ pub(super) fn has_not(
     fid: Fid,
     object: &ExportedObject,
 ) -> Result<(), NsError> {
-    let mut row = row(ctx.txn, fid)?;
-    let before = row.objects.len();
-    row.objects.retain(|other| !same_place(other, object));
-    if row.objects.len() < before {
-        ctx.txn.put(keys::export(fid), row.encode());
-    }
+    drop_object(ctx, fid, object)?;
     let key = keys::known(object.repository, &object.key);
     let known = rows::row::<v1::KnownRecord>(ctx.txn, &key)?;
     if known.is_some_and(|known| known.fid == Some(fid.into())) {

@@ -11,10 +11,8 @@ use nacre_proto::{SYMLINK_BYTES_MAX, v1::ImportedObject};
 
 use super::apply::range;
 use super::ctx::{Ctx, fid, name, time};
-use super::{
-    BLOCK_UNIT, DIRECTORY_BYTES, NsError, copies, create, export, free, hsm, repository, rows,
-};
-use crate::record::{Body, FileBody, HsmFlags, Inode, Record, XattrUse, key as keys};
+use super::{NsError, copies, create, export, free, hsm, repository, rows};
+use crate::record::{Body, FileBody, HsmFlags, Inode, Record, key as keys};
 
 /// Permissions of what does not say any. Source: FSx.
 const PERM_DEFAULT: u32 = 0o755;
@@ -150,39 +148,23 @@ impl Import<'_> {
             Body::Directory(default) if parent.attr.fid != Fid::ROOT => default.clone(),
             Body::Directory(_) | Body::File(_) | Body::Symlink(_) | Body::Special => None,
         });
-        let attr = attr(FileKind::Directory, ctx.time);
-        let inode = self.add(ctx, parent, name, Attr { perm: PERM_DEFAULT, ..attr }, body)?;
+        let mut inode = self.nameless(ctx, FileKind::Directory, body)?;
+        inode.attr.perm = PERM_DEFAULT;
+        add(ctx, parent, name, &mut inode)?;
         export::is_as_wanted(ctx, &inode, None)?;
         Ok(inode)
     }
 
-    /// Gives a new inode its fid and its name.
-    fn add(
+    /// A new inode, which nobody can hold.
+    fn nameless(
         &mut self,
         ctx: &mut Ctx<'_, '_>,
-        parent: Inode,
-        name: &Name,
-        mut attr: Attr,
+        kind: FileKind,
         body: Body,
     ) -> Result<Inode, NsError> {
-        attr.fid = create::take_fid(ctx)?;
-        let mut inode = Inode {
-            attr,
-            links: Vec::new(),
-            links_overflow: false,
-            tmpfile: false,
-            xattrs: XattrUse::default(),
-            body,
-        };
-        let parent_fid = parent.attr.fid;
-        let cookie = ctx.free_cookie(parent_fid, name)?;
-        inode.add_link(parent_fid, name);
-        ctx.put_entry(parent_fid, cookie, name, &inode.attr);
-        ctx.touch(parent, i32::from(inode.is_dir()))?;
-        ctx.put_inode(&inode)?;
-        // Nobody can hold what was not there.
-        self.waited.insert(inode.attr.fid);
-        Ok(inode)
+        let fid = create::take_fid(ctx)?;
+        self.waited.insert(fid);
+        Ok(create::nameless(fid, kind, body, ctx.time))
     }
 
     fn make(
@@ -209,10 +191,10 @@ impl Import<'_> {
                 return Err(range("mode", object.mode.into()));
             }
         };
-        let mut attr = attr(kind, ctx.time);
-        attr.perm = if kind == FileKind::Symlink { 0o777 } else { PERM_DEFAULT };
-        self.set(&mut attr)?;
-        let inode = self.add(ctx, parent, name, attr, body)?;
+        let mut inode = self.nameless(ctx, kind, body)?;
+        inode.attr.perm = if kind == FileKind::Symlink { 0o777 } else { PERM_DEFAULT };
+        self.set(&mut inode.attr)?;
+        add(ctx, parent, name, &mut inode)?;
         if let Some(row) = file {
             ctx.txn.put(keys::hsm(inode.attr.fid), row.encode());
         }
@@ -321,8 +303,10 @@ impl Import<'_> {
             self.note(ctx, Some(fid));
             return Ok(ImportResult::Conflict);
         }
-        let told = copies::record_of(&self.exported(0));
-        if !conflict && row.copy.as_ref().is_some_and(|copy| copies::is_same(copy, &told)) {
+        let same = |copy: &v1::HsmCopy| {
+            export::is_copy(Some(copy), &self.exported(0)) && copy.etag == self.object.etag
+        };
+        if !conflict && row.copy.as_ref().is_some_and(same) {
             // Linked before, perhaps by another link.
             return self.done(ctx, &inode);
         }
@@ -384,34 +368,24 @@ impl Import<'_> {
     }
 }
 
+/// Gives a new inode its name.
+fn add(
+    ctx: &mut Ctx<'_, '_>,
+    parent: Inode,
+    name: &Name,
+    inode: &mut Inode,
+) -> Result<(), NsError> {
+    let parent_fid = parent.attr.fid;
+    let cookie = ctx.free_cookie(parent_fid, name)?;
+    inode.add_link(parent_fid, name);
+    ctx.put_entry(parent_fid, cookie, name, &inode.attr);
+    ctx.touch(parent, i32::from(inode.is_dir()))?;
+    ctx.put_inode(inode)
+}
+
 /// Whether there is an inode of an object that we know of.
 fn is_live(ctx: &Ctx<'_, '_>, known: &v1::KnownRecord) -> Result<bool, NsError> {
     let Some(wire) = known.fid else { return Ok(false) };
     let inode = rows::find_inode(ctx.txn, fid("fid", Some(wire))?)?;
     Ok(inode.is_some_and(|inode| inode.attr.nlink > 0))
-}
-
-/// Of a new inode of root's.
-fn attr(kind: FileKind, now: Timestamp) -> Attr {
-    let is_dir = kind == FileKind::Directory;
-    let size = if is_dir { DIRECTORY_BYTES } else { 0 };
-    Attr {
-        fid: Fid::ROOT,
-        kind,
-        perm: 0,
-        nlink: if is_dir { 2 } else { 1 },
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        size,
-        blocks: size / BLOCK_UNIT,
-        atime: now,
-        mtime: now,
-        ctime: now,
-        btime: now,
-        size_lazy: false,
-        released: false,
-        layout_gen: 0,
-        xattr_count: 0,
-    }
 }

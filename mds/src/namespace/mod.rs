@@ -49,9 +49,9 @@ pub use apply::apply;
 pub use check::{FINDINGS_MAX, Finding, ObjectState, check, objects};
 pub use error::NsError;
 
-use nacre_model::{Attr, Fid, FileKind, Timestamp};
+use nacre_model::{Fid, FileKind, Timestamp};
 
-use crate::record::{Body, Counters, HASH_BITS, Inode, Record, Superblock, XattrUse, key as keys};
+use crate::record::{Body, Counters, HASH_BITS, Record, Superblock, key as keys};
 use crate::store::Batch;
 
 #[cfg(doc)]
@@ -94,33 +94,9 @@ fn format_with(fsname: &str, hash_key: [u64; 2], time: Timestamp, hash_bits: u32
         exporting: false,
     };
     let counters = Counters { next_session: 1, next_work: 1, inodes: 1, ..Counters::default() };
-    let attr = Attr {
-        fid: Fid::ROOT,
-        kind: FileKind::Directory,
-        perm: 0o755,
-        nlink: 2,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        size: DIRECTORY_BYTES,
-        blocks: DIRECTORY_BYTES / BLOCK_UNIT,
-        atime: time,
-        mtime: time,
-        ctime: time,
-        btime: time,
-        size_lazy: false,
-        released: false,
-        layout_gen: 0,
-        xattr_count: 0,
-    };
-    let root = Inode {
-        attr,
-        links: Vec::new(),
-        links_overflow: false,
-        tmpfile: false,
-        xattrs: XattrUse::default(),
-        body: Body::Directory(None),
-    };
+    let body = Body::Directory(None);
+    let mut root = create::nameless(Fid::ROOT, FileKind::Directory, body, time);
+    root.attr.perm = 0o755;
     Batch::from([
         (keys::superblock(), Some(superblock.encode())),
         (keys::counters(), Some(counters.encode())),

@@ -343,27 +343,9 @@ pub fn repository_of<'p>(
     view: &dyn View,
     path: &'p str,
 ) -> Result<Option<(v1::Repository, &'p str)>, NsError> {
-    let found = |repository: v1::Repository| {
-        let rest = super::repository::below(path, &repository.path)?;
-        // What stands in the folder's own place has no key.
-        (!rest.is_empty()).then_some((repository, rest))
-    };
-    Ok(repositories(view)?.into_iter().find_map(found))
-}
-
-/// What is to be done to make buckets what an inode is.
-pub fn plan_export(view: &dyn View, fid: Fid) -> Result<super::export::Plan, NsError> {
-    super::export::plan(view, fid)
-}
-
-/// The other released file, if there is one, whose only bytes are in this object.
-pub fn needed_by(
-    view: &dyn View,
-    fid: Fid,
-    repository: &v1::Repository,
-    key: &str,
-) -> Result<Option<Fid>, NsError> {
-    super::export::needed_by(view, fid, repository, key)
+    let linked = repositories(view)?;
+    let found = super::repository::holding(&linked, path);
+    Ok(found.map(|(repository, below)| (repository.clone(), below)))
 }
 
 /// What a path from the root leads to, without following symbolic links; slashes at its ends do not

@@ -107,6 +107,23 @@ pub(super) fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
     if folder.is_empty() || rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }
 
+/// The repository that a path from the root is in, and the path below its folder.
+pub(super) fn holding<'r, 'p>(
+    linked: &'r [v1::Repository],
+    path: &'p str,
+) -> Option<(&'r v1::Repository, &'p str)> {
+    linked.iter().find_map(|repository| {
+        let rest = below(path, &repository.path)?;
+        // What stands in the folder's own place has no key.
+        (!rest.is_empty()).then_some((repository, rest))
+    })
+}
+
+/// Whether a policy wants anything at all.
+pub fn wants(policy: Option<v1::RepositoryPolicy>) -> bool {
+    policy.is_some_and(|policy| policy.new || policy.changed || policy.deleted)
+}
+
 fn check(wanted: &v1::Repository) -> Result<(), NsError> {
     let v1::Repository { path, bucket, prefix, .. } = wanted;
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";

@@ -26,52 +26,25 @@ bitflags! {
     }
 }
 
-impl Record for v1::HsmRecord {
-    fn encode(&self) -> Vec<u8> {
-        encode_message(self)
-    }
+/// Rows that are a message as it is.
+macro_rules! message_rows {
+    ($($message:ty),+) => {
+        $(impl Record for $message {
+            fn encode(&self) -> Vec<u8> {
+                encode_message(self)
+            }
 
-    fn decode(bytes: Vec<u8>) -> Result<Self, BadRecord> {
-        decode_message(bytes)
-    }
+            fn decode(bytes: Vec<u8>) -> Result<Self, BadRecord> {
+                decode_message(bytes)
+            }
+        })+
+    };
 }
 
-impl Record for v1::HsmActionRecord {
-    fn encode(&self) -> Vec<u8> {
-        encode_message(self)
-    }
-
-    fn decode(bytes: Vec<u8>) -> Result<Self, BadRecord> {
-        decode_message(bytes)
-    }
-}
-
-impl Record for v1::Repository {
-    fn encode(&self) -> Vec<u8> {
-        encode_message(self)
-    }
-
-    fn decode(bytes: Vec<u8>) -> Result<Self, BadRecord> {
-        decode_message(bytes)
-    }
-}
-
-impl Record for v1::ExportRecord {
-    fn encode(&self) -> Vec<u8> {
-        encode_message(self)
-    }
-
-    fn decode(bytes: Vec<u8>) -> Result<Self, BadRecord> {
-        decode_message(bytes)
-    }
-}
-
-impl Record for v1::KnownRecord {
-    fn encode(&self) -> Vec<u8> {
-        encode_message(self)
-    }
-
-    fn decode(bytes: Vec<u8>) -> Result<Self, BadRecord> {
-        decode_message(bytes)
-    }
-}
+message_rows!(
+    v1::HsmRecord,
+    v1::HsmActionRecord,
+    v1::Repository,
+    v1::ExportRecord,
+    v1::KnownRecord
+);

@@ -9,7 +9,7 @@ use nacre_proto::v1::hsm_record_op::Op as Wire;
 
 use super::hsm::{heard, submit, undisturbed};
 use crate::error::MdsError;
-use crate::namespace::{NsError, read};
+use crate::namespace::{NsError, export, read};
 use crate::shared::Shared;
 
 /// Times an export waits for another file to leave an object, before its bytes are restored.
@@ -23,12 +23,13 @@ pub(super) async fn begin(
     fid: Fid,
 ) -> Result<v1::HsmBeginResponse, MdsError> {
     let mut after = 0;
-    while read::plan_export(shared.view(), fid)?.descend {
+    let mut plan = export::plan(shared.view(), fid)?;
+    while plan.descend {
         let op = v1::HsmDescendRecord { fid: Some(fid.into()), cookie: after };
         after = submit(shared, Wire::Descend(op)).await?.cookie;
         heard(shared, session, cookie, |_| {})?;
+        plan = export::plan(shared.view(), fid)?;
     }
-    let plan = read::plan_export(shared.view(), fid)?;
     if plan.unnamable > 0 {
         tracing::warn!(%fid, names = plan.unnamable, "no object can have such a name");
     }
@@ -52,7 +53,7 @@ pub(super) async fn begin(
     let put = plan.puts.iter().map(|put| (put.bucket.clone(), put.key.clone()));
     let deleted = plan.deletes.iter().map(|object| (object.bucket.clone(), object.key.clone()));
     lock_keys(shared, cookie, put.chain(deleted).collect())?;
-    if read::plan_export(shared.view(), fid)? != plan {
+    if export::plan(shared.view(), fid)? != plan {
         // Somebody has come between the look and the lock.
         return Err(NsError::HsmBusy(fid).into());
     }

@@ -19,7 +19,7 @@ use crate::cuts;
 use crate::engine::EngineError;
 use crate::error::{MdsError, Refusal};
 use crate::leases::Touch;
-use crate::namespace::{NsError, read};
+use crate::namespace::{self, NsError, read};
 use crate::recalls;
 use crate::record::HsmFlags;
 use crate::shared::Shared;
@@ -147,19 +147,7 @@ fn permitted(fid: Fid, asked: &Asked, uid: u32, owner: u32) -> Result<(), NsErro
 }
 
 pub(super) async fn submit(shared: &Shared, op: Wire) -> Result<Outcome, MdsError> {
-    let outcome = shared.submit(Op::Hsm { op }).await?;
-    if !outcome.work.is_empty() {
-        shared.work.notify_one();
-    }
-    Ok(outcome)
-}
-
-/// Sees to what a command has left that was submitted in another way.
-pub(super) fn noted(shared: &Shared, outcome: &Outcome) {
-    shared.note_exports(outcome);
-    if !outcome.work.is_empty() {
-        shared.work.notify_one();
-    }
+    Ok(shared.submit(Op::Hsm { op }).await?)
 }
 
 /// Queues an action and waits for it, if asked to. Returns whether it is under way still.
@@ -230,7 +218,7 @@ async fn release(shared: &Arc<Shared>, fid: Fid) -> Result<(), MdsError> {
         let op = Wire::Release(v1::HsmFileRecord { fid: Some(fid.into()) });
         Ok(own.command(Op::Hsm { op }))
     });
-    noted(shared, &done.await?);
+    shared.note(&done.await?);
     Ok(())
 }
 
@@ -310,7 +298,9 @@ pub(super) async fn begin(
             undisturbed(&shared, session, fid, file.data_version)?;
             heard(&shared, session, cookie, |s| s.data_version = Some(file.data_version))?;
             let (repository, key) = location(&shared, fid)?;
-            if let Some(owner) = read::needed_by(shared.view(), fid, &repository, &key)? {
+            if let Some(owner) =
+                namespace::export::needed_by(shared.view(), fid, &repository, &key)?
+            {
                 return Err(NsError::HsmBusy(owner).into());
             }
             export::lock_keys(&shared, cookie, vec![(repository.bucket.clone(), key.clone())])?;
@@ -349,7 +339,7 @@ async fn reserve(
         Ok(own.command(Op::Hsm { op }))
     });
     let outcome = done.await?;
-    noted(shared, &outcome);
+    shared.note(&outcome);
     Ok(outcome.response)
 }
 

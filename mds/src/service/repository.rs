@@ -9,11 +9,12 @@ use nacre_proto::v1;
 use nacre_proto::v1::ImportResult;
 use nacre_proto::v1::hsm_record_op::Op as Wire;
 
-use super::hsm::{noted, submit};
+use super::hsm::submit;
 use crate::command::Op;
 use crate::error::MdsError;
 use crate::leases::Touch;
 use crate::metrics;
+use crate::namespace::repository::wants as wants_any;
 use crate::namespace::{NsError, read};
 use crate::recalls;
 use crate::shared::Shared;
@@ -97,10 +98,7 @@ fn wants_all(repository: &v1::Repository) -> bool {
 /// The sweep that a copytool shall make next.
 pub(super) fn take_sweep(shared: &Shared, session: u64) -> Result<Option<v1::SweepWork>, NsError> {
     let linked = read::repositories(shared.view())?;
-    let wants = |repository: &v1::Repository| {
-        let policy = repository.import.unwrap_or_default();
-        wants_all(repository) || policy.new || policy.changed || policy.deleted
-    };
+    let wants = |repository: &v1::Repository| wants_all(repository) || wants_any(repository.import);
     Ok(shared.sweeps.take(session, &linked, wants, shared.now()))
 }
 
@@ -202,7 +200,7 @@ pub(super) async fn import(
     });
     let outcome = done.await?;
     drop(guard);
-    noted(&shared, &outcome);
+    shared.note(&outcome);
     for fid in &outcome.unlinked {
         shared.leases.lock().gone(*fid);
     }

@@ -6,7 +6,7 @@ use nacre_proto::v1::ExportedObject;
 use siphasher::sip::SipHasher24;
 
 use super::row;
-use crate::namespace::{NsError, read, rows};
+use crate::namespace::{NsError, read, repository, rows};
 use crate::record::{Body, HsmFlags, Inode, key as keys};
 use crate::store::View;
 
@@ -82,7 +82,11 @@ struct Place {
 }
 
 /// Where an inode's objects should be, and how many of its names no object can have.
-fn places(view: &dyn View, inode: &Inode) -> Result<(Vec<Place>, usize), NsError> {
+fn places(
+    view: &dyn View,
+    linked: &[v1::Repository],
+    inode: &Inode,
+) -> Result<(Vec<Place>, usize), NsError> {
     let mut found = Vec::new();
     let mut unnamable = 0;
     let slash = match inode.attr.kind {
@@ -97,15 +101,15 @@ fn places(view: &dyn View, inode: &Inode) -> Result<(Vec<Place>, usize), NsError
             unnamable += 1;
             continue;
         };
-        let Some((repository, below)) = read::repository_of(view, &path)? else { continue };
-        if !exports(&repository) {
+        let Some((repository, below)) = repository::holding(linked, &path) else { continue };
+        if !exports(repository) {
             continue;
         }
         let key = format!("{}{below}{slash}", repository.prefix);
         if key.len() > KEY_BYTES_MAX {
             unnamable += 1;
         } else {
-            found.push(Place { repository, key });
+            found.push(Place { repository: repository.clone(), key });
         }
     }
     Ok((found, unnamable))
@@ -113,7 +117,7 @@ fn places(view: &dyn View, inode: &Inode) -> Result<(Vec<Place>, usize), NsError
 
 /// Whether a repository wants any change exported.
 pub(in super::super) fn exports(repository: &v1::Repository) -> bool {
-    repository.export.is_some_and(|policy| policy.new || policy.changed || policy.deleted)
+    repository::wants(repository.export)
 }
 
 /// What is to be done about an inode.
@@ -131,9 +135,10 @@ pub(super) fn plan_of(
 ) -> Result<Plan, NsError> {
     let mut plan = Plan { gone: inode.is_none(), state: row.wanted, ..Plan::default() };
     plan.descend = row.descend && inode.is_some();
+    let linked = read::repositories(view)?;
     let mut wanted = Vec::new();
     if let Some(inode) = inode {
-        (wanted, plan.unnamable) = places(view, inode)?;
+        (wanted, plan.unnamable) = places(view, &linked, inode)?;
     }
     plan.inside = !wanted.is_empty();
     let at = |place: &Place, object: &&ExportedObject| {
@@ -162,7 +167,7 @@ pub(super) fn plan_of(
         if stays(object) || (is_copy(kept.as_ref(), object) && !elsewhere(object)) {
             continue;
         }
-        match fate(view, fid, object)? {
+        match fate(view, &linked, fid, object)? {
             Fate::Delete => plan.deletes.push(object.clone()),
             Fate::Leave => plan.left.push(object.clone()),
             Fate::HandOver(to) => plan.handed.push((object.clone(), to)),
@@ -224,7 +229,7 @@ fn is_lost(inode: &Inode) -> bool {
     matches!(&inode.body, Body::File(file) if file.hsm.contains(HsmFlags::LOST))
 }
 
-pub(super) fn is_copy(copy: Option<&v1::HsmCopy>, object: &ExportedObject) -> bool {
+pub(in super::super) fn is_copy(copy: Option<&v1::HsmCopy>, object: &ExportedObject) -> bool {
     copy.is_some_and(|copy| copy.bucket == object.bucket && copy.key == object.key)
 }
 
@@ -235,9 +240,13 @@ enum Fate {
     HandOver(Fid),
 }
 
-fn fate(view: &dyn View, fid: Fid, object: &ExportedObject) -> Result<Fate, NsError> {
+fn fate(
+    view: &dyn View,
+    linked: &[v1::Repository],
+    fid: Fid,
+    object: &ExportedObject,
+) -> Result<Fate, NsError> {
     let known = rows::row::<v1::KnownRecord>(view, &keys::known(object.repository, &object.key))?;
-    let linked = read::repositories(view)?;
     let repository = linked.iter().find(|other| other.id == object.repository);
     let Some(repository) = repository.filter(|other| exports(other)) else {
         return Ok(Fate::Leave);

@@ -9,6 +9,7 @@ use nacre_proto::v1::hsm_record_op::Op as Hsm;
 use nacre_proto::v1::{ExportedObject, HsmAction, ImportResult};
 
 use super::*;
+use crate::namespace::export;
 use crate::record::HsmFlags;
 
 const BOTH: v1::RepositoryPolicy = v1::RepositoryPolicy { new: true, changed: true, deleted: true };
@@ -68,7 +69,7 @@ impl Pair {
 
     /// All exports wait for each other.
     fn make_way(&mut self, fid: Fid) {
-        let owner = read::plan_export(&self.fs.store, fid).unwrap().blocked[0];
+        let owner = export::plan(&self.fs.store, fid).unwrap().blocked[0];
         self.bring_home(owner);
     }
 
@@ -101,11 +102,11 @@ impl Pair {
     /// False if another file must come first.
     fn export_step(&mut self, cookie: u64, fid: Fid) -> bool {
         let mut after = 0;
-        while read::plan_export(&self.fs.store, fid).unwrap().descend {
+        while export::plan(&self.fs.store, fid).unwrap().descend {
             let descend = v1::HsmDescendRecord { fid: Some(fid.into()), cookie: after };
             after = self.hsm(Hsm::Descend(descend)).cookie;
         }
-        let plan = read::plan_export(&self.fs.store, fid).unwrap();
+        let plan = export::plan(&self.fs.store, fid).unwrap();
         assert!(plan.puts.is_empty() || plan.deletes.is_empty());
         if !plan.blocked.is_empty() {
             return false;
